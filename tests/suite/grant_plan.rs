@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use stile_core::grants::Grant;
+use stile_core::grants::{Grant, GrantTag};
 use stile_core::principal::Principal;
 use stile_protocol::names::Permission::{self, Download, Upload};
-use stile_store::{LeaseTaken, Store};
+use stile_store::{Deleted, GRANT_LEASE, LeaseTaken, LeaseWatch, Leased, Store};
 use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::aws::moto::Moto;
 use stile_tests::broker::operator::{AsOperator as _, operator};
@@ -23,6 +23,17 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 /// Runs a program on a terminal of its own, which shows what the program prints.
 const ON_A_TERMINAL: &str =
     "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+
+/// Runs a program whose input and errors are on a terminal, and whose output is not. The user answers
+/// `yes` to every question.
+const OUTPUT_ELSEWHERE: &str = "import os, pty, subprocess, sys
+ours, theirs = pty.openpty()
+ran = subprocess.Popen(sys.argv[1:], stdin=theirs, stderr=theirs, stdout=subprocess.PIPE)
+os.write(ours, b'yes\\n')
+shown = ran.stdout.read()
+code = ran.wait()
+sys.stdout.buffer.write(shown + os.read(ours, 65536))
+sys.exit(code)";
 
 /// A store, and a home whose `stile-admin` uses it.
 struct Registry {
@@ -64,10 +75,12 @@ impl Registry {
         self.home.run(&program(ADMIN), &[&["grant"][..], arguments].concat()).await
     }
 
-    /// Runs the program, which must succeed, and returns what it prints.
+    /// Runs the program, which must succeed, and returns what it prints. It can have notices.
     async fn done(&self, arguments: &[&str]) -> String {
         let ran = self.admin(arguments).await;
-        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}: {ran:?}");
+        assert_eq!(ran.code, Some(0), "{arguments:?}: {ran:?}");
+        let is_notice = |line: &str| line.starts_with("notice: ") || line.contains("\"notice\"");
+        assert!(ran.stderr.lines().all(is_notice), "{arguments:?}: {ran:?}");
         ran.stdout
     }
 
@@ -117,6 +130,9 @@ fn role(name: &str) -> String {
 /// Returns a file that owns these namespaces. Each grant is a role, a namespace and permissions.
 fn file(owns: &[&str], grants: &[(&str, &str, &[&str])]) -> String {
     let mut text = format!("version = 1\nowns = {owns:?}\n");
+    if grants.is_empty() {
+        text += "grant = []\n";
+    }
     for (name, on, permissions) in grants {
         text += &format!(
             "[[grant]]\nprincipal = \"arn:aws:iam::111122223333:role/{name}\"\n\
@@ -184,7 +200,10 @@ async fn apply_makes_the_grants_of_the_file_and_removes_only_what_the_file_owns(
                 1 to create, 1 to change, 1 to delete\n";
     assert_eq!(test.done(&["plan", "grants.toml"]).await, plan);
     let ran = test.fails(&["plan", "grants.toml", "--check"], 1, "").await;
-    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), (plan, ""));
+    let notice =
+        "notice: the store has nothing of the namespace `web`; the nearest known namespace is";
+    assert_eq!(ran.stdout, plan);
+    assert!(ran.stderr.starts_with(notice), "{ran:?}");
     let json = test.done(&["plan", "grants.toml", "--output", "json"]).await;
     let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["delete"], &json["changes"][2]["action"]), (&1.into(), &"delete".into()));
@@ -281,6 +300,7 @@ async fn on_a_terminal_the_plan_has_colours_and_apply_asks() {
         let admin = program(ADMIN);
         let admin = admin.to_str().unwrap();
         let arguments = ["-c", ON_A_TERMINAL, admin, "grant", "apply", "grants.toml"];
+        let arguments = [&arguments[..], &["--allow-deletes", "1"]].concat();
         let mut command = test.home.command(&python, arguments);
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -363,7 +383,8 @@ async fn an_apply_that_is_killed_half_way_and_runs_again_ends_the_same() {
     let (text, lines) = many(large() / 4, "download");
     test.write("grants.toml", &text);
     test.grant("old", "n0", &[Upload]).await;
-    let mut child = test.start(&["apply", "grants.toml", "--yes"]);
+    let apply = ["apply", "grants.toml", "--yes", "--allow-deletes", "1"];
+    let mut child = test.start(&apply);
     let half = time_limits::wait(async {
         let mut tick = tokio::time::interval(Duration::from_millis(2));
         while test.grants().await.len() < lines.len() / 4 {
@@ -375,7 +396,7 @@ async fn an_apply_that_is_killed_half_way_and_runs_again_ends_the_same() {
     let left = test.lines().await;
     assert!(left.len() < lines.len() && left.contains("aws:111122223333:role/old n0 upload"));
     // It waits for the end of the lease of the killed one.
-    let ran = test.admin(&["apply", "grants.toml", "--yes"]).await;
+    let ran = test.admin(&apply).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(test.lines().await, lines);
     assert_eq!(test.done(&["plan", "grants.toml", "--check"]).await, format!("{SAME}\n"));
@@ -390,7 +411,7 @@ async fn two_files_at_once_end_in_one_of_them() {
     test.write("other.toml", &other);
     for _ in 0..2 {
         let run = |name: &'static str| {
-            let child = test.start(&["apply", name, "--yes"]);
+            let child = test.start(&["apply", name, "--yes", "--allow-deletes", "1000"]);
             async { time_limits::wait(child.wait_with_output()).await.unwrap().unwrap() }
         };
         let (first, second) = tokio::join!(run("one.toml"), run("other.toml"));
@@ -405,17 +426,162 @@ async fn a_second_apply_waits_for_the_first_and_plans_after_it() {
     let Some(test) = Registry::new().await else { return };
     test.write("grants.toml", &file(&["acme"], &[("new", "acme", &["download"])]));
     let operator = operator();
-    let taken = test.store.take_grant_lease(&operator, system_time()).await.unwrap();
+    let mut watch = LeaseWatch::default();
+    let taken = test.store.take_grant_lease(&operator, &mut watch, Instant::now).await.unwrap();
     let LeaseTaken::Done(lease) = taken else { panic!("{taken:?}") };
-    let mut child = test.start(&["apply", "grants.toml", "--yes"]);
+    let mut child = test.start(&["apply", "grants.toml", "--yes", "--allow-deletes", "1"]);
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let said = time_limits::wait(lines.next_line()).await.unwrap().unwrap().unwrap();
     assert_eq!(said, "notice: waiting for the end of another `grant apply`, of `test`");
     test.grant("old", "acme", &[Upload]).await;
-    test.store.end_grant_lease(&operator, lease).await.unwrap();
+    test.store.end_grant_lease(lease).await.unwrap();
     let ran = time_limits::wait(child.wait_with_output()).await.unwrap().unwrap();
     assert_eq!(ran.status.code(), Some(0));
     let printed = String::from_utf8(ran.stdout).unwrap();
     assert!(printed.ends_with("created 1, changed 0, deleted 1\n"), "{printed}");
     assert_eq!(test.lines().await, ["aws:111122223333:role/new acme download".to_owned()].into());
 }
+
+#[tokio::test]
+async fn who_lost_the_lease_changes_no_grant_however_late_the_change_arrives() {
+    let Some(test) = Registry::new().await else { return };
+    test.grant("old", "acme", &[Upload]).await;
+    let (operator, start) = (operator(), Instant::now());
+    let take = async |watch: &mut LeaseWatch, after: Duration| {
+        let taken = test.store.take_grant_lease(&operator, watch, || start + after).await.unwrap();
+        match taken {
+            LeaseTaken::Done(lease) => Some(lease),
+            LeaseTaken::Held { .. } => None,
+        }
+    };
+    let mut first = take(&mut LeaseWatch::default(), Duration::ZERO).await.unwrap();
+    let mut watch = LeaseWatch::default();
+    assert!(take(&mut watch, GRANT_LEASE * 9).await.is_none(), "it has not waited");
+    let mut second = take(&mut watch, GRANT_LEASE * 10).await.unwrap();
+    let grants = test.grants().await;
+    let [old] = grants.as_slice() else { panic!("{grants:?}") };
+    let access = operator.grant_access(old.namespace.clone());
+    let (who, tag) = (old.principal.clone(), GrantTag::of(old));
+    let late = test.store.delete_grant_under(&mut first, &access, who.clone(), &tag).await;
+    assert_eq!(late.unwrap(), Leased::Lost);
+    assert_eq!(test.grants().await, grants);
+    let deleted = test.store.delete_grant_under(&mut second, &access, who, &tag).await;
+    assert_eq!(deleted.unwrap(), Leased::Done(Deleted::Done));
+    test.store.end_grant_lease(first).await.unwrap();
+    assert!(take(&mut LeaseWatch::default(), Duration::ZERO).await.is_none());
+    test.store.end_grant_lease(second).await.unwrap();
+    assert!(take(&mut LeaseWatch::default(), Duration::ZERO).await.is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_lost_its_end_deletes_nothing_without_a_permission() {
+    let Some(test) = Registry::new().await else { return };
+    test.grant("one", "acme", &[Download]).await;
+    test.grant("two", "acme", &[Upload]).await;
+    let before = test.grants().await;
+    test.write("cut.toml", "version = 1\nowns = \"all\"\n");
+    for arguments in [&["plan", "cut.toml"][..], &["apply", "cut.toml", "--yes"]] {
+        test.fails(arguments, 2, "the file has no `grant`; hint: add the grants").await;
+    }
+    test.write("none.toml", "version = 1\nowns = \"all\"\ngrant = []\n");
+    let planned = test.admin(&["plan", "none.toml"]).await;
+    let words = "deletes 2 of the 2 grants that the file owns; hint: check that the file is \
+                 complete; `grant apply` needs `--allow-deletes 2`";
+    assert!(planned.code == Some(0) && planned.words().contains(words), "{planned:?}");
+    for allowed in ["0", "1"] {
+        let apply = ["apply", "none.toml", "--yes", "--allow-deletes", allowed];
+        test.fails(&apply, 1, "nothing was changed, because the plan deletes 2 of the 2").await;
+        assert_eq!(test.grants().await, before);
+    }
+    test.done(&["apply", "none.toml", "--yes", "--allow-deletes", "2"]).await;
+    assert_eq!(test.grants().await, []);
+}
+
+#[tokio::test]
+async fn a_grant_of_a_newer_program_is_drift_and_keeps_no_other_from_its_change() {
+    let Some(test) = Registry::new().await else { return };
+    test.grant("kept", "acme", &[Download]).await;
+    test.grant("newer", "acme", &[Upload]).await;
+    test.grant("old", "acme", &[Upload]).await;
+    match &test.aws {
+        None => {
+            let database = test.home.path().join("data/stile.sqlite3");
+            let sql = "UPDATE grants SET crit = '[\"hours\"]' WHERE principal LIKE '%/newer'";
+            rusqlite::Connection::open(database).unwrap().execute_batch(sql).unwrap();
+        }
+        Some(aws) => {
+            let newer = role("newer");
+            let row = json!({ "pk": { "S": "grants" }, "sk": { "S": format!("{newer} acme") } });
+            let document =
+                json!({ "pk": { "S": format!("principal {newer}") }, "sk": { "S": "grants" } });
+            for (key, field, value) in [
+                (row, "crit", json!({ "S": "[\"hours\"]" })),
+                (document, "document", json!({ "B": "AAAA" })),
+            ] {
+                let update = json!({
+                    "Key": key, "UpdateExpression": format!("SET {field} = :value"),
+                    "ExpressionAttributeValues": { ":value": value },
+                });
+                aws.dynamodb("UpdateItem", update).await;
+            }
+        }
+    }
+    let same = file(&["acme"], &[("kept", "acme", &["download"]), ("old", "acme", &["upload"])]);
+    test.write("same.toml", &same);
+    let ran = test.fails(&["plan", "same.toml", "--check"], 1, "").await;
+    let unread = "? aws:111122223333:role/newer on acme: this program cannot read the grant\n";
+    assert!(ran.stdout.starts_with(unread), "{ran:?}");
+    test.fails(&["apply", "same.toml", "--yes"], 1, "cannot read 1 of the grants").await;
+    let grants = [("kept", "acme", &["download"][..]), ("newer", "acme", &["upload"])];
+    test.write("grants.toml", &file(&["acme"], &grants));
+    let ran = test.fails(&["apply", "grants.toml", "--yes"], 1, "1 grant is not like the").await;
+    let why = "not made: + aws:111122223333:role/newer on acme: upload; cannot read the grants";
+    assert!(ran.words().contains(why), "{ran:?}");
+    assert!(ran.stdout.ends_with("created 0, changed 0, deleted 1\n"), "{ran:?}");
+    assert_eq!(test.lines().await, [format!("{} acme download", role("kept"))].into());
+}
+
+#[tokio::test]
+async fn apply_asks_nothing_if_the_plan_is_not_on_the_terminal() {
+    let Some(test) = Registry::new().await else { return };
+    let Some(python) = Moto::python() else { return };
+    test.write("grants.toml", &file(&["acme"], &[("new", "acme", &["download"])]));
+    let admin = program(ADMIN);
+    let arguments =
+        ["-c", OUTPUT_ELSEWHERE, admin.to_str().unwrap(), "grant", "apply", "grants.toml"];
+    let ran = CommandOutput::of(test.home.command(&python, arguments)).await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("the plan is not on the terminal"), "{ran:?}");
+    assert_eq!(test.grants().await, []);
+}
+
+#[tokio::test]
+async fn a_mistyped_name_is_refused_or_has_a_notice() {
+    let Some(test) = Registry::new().await else { return };
+    test.grant("deploy", "acme", &[Download]).await;
+    let named = file(&["acme", "amce"], &[("deplyo", "amce", &["download"])]);
+    test.write("all.toml", &named.replace("[\"acme\", \"amce\"]", "\"all\""));
+    for verb in [&["plan", "all.toml"][..], &["apply", "all.toml", "--yes"], &["export"]] {
+        let arguments = [verb, &["--namespace", "acem"]].concat();
+        let words = "no module of the namespace `acem`; the nearest known namespace is `acme`";
+        test.fails(&arguments, 2, words).await;
+    }
+    test.done(&["plan", "all.toml", "--namespace", "amce"]).await;
+    test.done(&["plan", "all.toml", "--namespace", "acme"]).await;
+    test.write("named.toml", &named.replace("[[grant]]", DEPLOY_TOO));
+    for arguments in [&["plan", "named.toml"][..], &["apply", "named.toml", "--yes"]] {
+        let ran = test.admin(arguments).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let notices: Vec<&str> = ran.stderr.lines().collect();
+        let expected = [
+            "notice: the store has nothing of the namespace `amce`; the nearest known namespace is `acme`",
+            "notice: nothing in the store mentions the role `arn:aws:iam::111122223333:role/deplyo`; \
+             the nearest known name is `arn:aws:iam::111122223333:role/deploy`",
+        ];
+        assert_eq!(notices, expected);
+    }
+}
+
+/// A grant that the store has, before another one.
+const DEPLOY_TOO: &str = "[[grant]]\nprincipal = \"arn:aws:iam::111122223333:role/deploy\"\n\
+                          namespace = \"acme\"\npermissions = [\"download\"]\n[[grant]]";

@@ -64,7 +64,8 @@ pub(crate) enum GrantVerb {
     ///
     /// FILE is TOML, or JSON if its name ends with `.json`; `-` is standard input. It owns the
     /// namespaces in its `owns`: the grants on these, and no others. `+` is a grant to create, `~`
-    /// one to change, and `-` one to delete. A grant that has ended and is not in the file stays.
+    /// one to change, `-` one to delete, and `?` one that this program cannot read. A grant that has
+    /// ended and is not in the file stays, unless it is in the way of a new one.
     ///
     /// Example: `stile-admin grant plan --data /var/lib/stile grants.toml --check`
     Plan(GrantPlan),
@@ -73,6 +74,7 @@ pub(crate) enum GrantVerb {
     /// It shows the plan, and asks on a terminal. It creates and widens grants first, and then
     /// narrows and deletes. It changes a grant only if the grant is still as planned. You can repeat
     /// the command, also after it was killed. If two run at once, the second waits for the first.
+    /// It refuses to delete very many grants without `--allow-deletes`.
     ///
     /// Example: `stile-admin grant apply --data /var/lib/stile grants.toml --yes`
     Apply(GrantApply),
@@ -372,6 +374,14 @@ pub(crate) struct GrantApply {
     /// Required without a terminal, and for such grants. Default: off. Example: `--yes`
     #[arg(long)]
     pub(crate) yes: bool,
+
+    /// Allow so many deletions
+    ///
+    /// Required for a plan that deletes every grant that the file owns, or more than 16 and more than
+    /// a tenth of them: a part of the file can be missing. Grants that have ended do not count.
+    /// Default: 0. Example: `--allow-deletes 40`
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) allow_deletes: usize,
 }
 
 #[derive(Debug, Args)]

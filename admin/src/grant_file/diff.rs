@@ -1,16 +1,24 @@
 //! The difference between a file of grants and the grants of a store: the changes that make the
 //! store like the file, and their order.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 use stile_core::clock::rfc3339;
-use stile_core::grants::{Grant, GrantNamespace};
+use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS};
 use stile_core::principal::Principal;
 use stile_protocol::names::Permissions;
+use stile_store::{ListedGrants, UnreadableGrant};
+use terraform_credentials_stile::message::one_line;
 
 use super::model::{GrantFile, WantedGrant, is_live};
+
+/// The most deletions that need no permission of their own, whatever their part of all grants.
+const FEW_DELETIONS: usize = 16;
+
+/// The part of the grants that a plan may delete without a permission of its own: a tenth.
+const PART: usize = 10;
 
 /// One change of a grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +40,18 @@ pub(crate) enum Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     changes: Vec<Change>,
+    /// The grants that this program cannot read, on namespaces that the file owns.
+    unreadable: Vec<UnreadableGrant>,
+    deletions: Deletions,
+}
+
+/// The deletions of grants that have not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Deletions {
+    /// The grants to delete.
+    pub(crate) deleted: usize,
+    /// The grants that the file owns.
+    pub(crate) owned: usize,
 }
 
 /// The number of changes of each kind.
@@ -48,14 +68,16 @@ pub(crate) struct Counts {
 impl Plan {
     /// Compares a file with the grants of a store.
     ///
-    /// A grant that has ended allows nothing. If the file does not have it, it stays: the store
-    /// removes it later.
-    pub(crate) fn between(file: &GrantFile, held: &[Grant], now: i64) -> Self {
-        let mut held: BTreeMap<_, _> = held
+    /// A grant that has ended allows nothing. If the file does not have it, it stays, unless it is in
+    /// the way of a new grant: the store removes it later.
+    pub(crate) fn between(file: &GrantFile, listed: &ListedGrants, now: i64) -> Self {
+        let mut held: BTreeMap<_, _> = listed
+            .grants
             .iter()
             .filter(|grant| file.owned.includes(&grant.namespace))
             .map(|grant| ((&grant.principal, &grant.namespace), grant))
             .collect();
+        let owned = held.values().filter(|grant| is_live(grant, now)).count();
         let mut changes = Vec::new();
         for wanted in &file.grants {
             match held.remove(&(&wanted.principal, &wanted.namespace)) {
@@ -66,10 +88,14 @@ impl Plan {
                 }
             }
         }
-        let surplus = held.into_values().filter(|grant| is_live(grant, now));
-        changes.extend(surplus.cloned().map(Change::Delete));
+        let (surplus, ended): (Vec<&Grant>, Vec<&Grant>) =
+            held.into_values().partition(|grant| is_live(grant, now));
+        let deletions = Deletions { deleted: surplus.len(), owned };
+        let obstacles = in_the_way(&changes, ended, listed);
+        changes.extend(surplus.into_iter().chain(obstacles).cloned().map(Change::Delete));
         changes.sort_by(|one, other| one.key().cmp(&other.key()));
-        Self { changes }
+        let unreadable = listed.unreadable.iter().filter(|one| file.owned.can_include(one));
+        Self { changes, unreadable: unreadable.cloned().collect(), deletions }
     }
 
     /// Returns the changes, ordered by principal and namespace.
@@ -82,11 +108,31 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// Returns the changes in the order of their application: create, widen, replace, narrow, delete.
+    /// Returns the grants that this program cannot read, on namespaces that the file owns.
+    pub(crate) fn unreadable(&self) -> &[UnreadableGrant] {
+        &self.unreadable
+    }
+
+    /// Returns whether the store is not like the file, or nobody knows.
+    pub(crate) fn has_drift(&self) -> bool {
+        !self.changes.is_empty() || !self.unreadable.is_empty()
+    }
+
+    /// Returns the deletions, if they are so many that a part of the file can be missing: all grants
+    /// that the file owns, or more than a few and more than a tenth of them.
+    pub(crate) fn mass_deletion(&self) -> Option<Deletions> {
+        let Deletions { deleted, owned } = self.deletions;
+        let all = deleted > 0 && deleted == owned;
+        let many = deleted > FEW_DELETIONS && deleted.saturating_mul(PART) > owned;
+        (all || many).then_some(self.deletions)
+    }
+
+    /// Returns the changes in the order of their application: delete what has ended, create, widen,
+    /// replace, narrow, delete.
     ///
     /// So a caller whose access moves from one grant to another has it at every moment.
-    pub(crate) fn in_order(&self, now: i64) -> Vec<&Change> {
-        let mut changes: Vec<&Change> = self.changes.iter().collect();
+    pub(crate) fn in_order(&self, now: i64) -> Vec<Change> {
+        let mut changes = self.changes.clone();
         changes.sort_by_key(|change| change.phase(now));
         changes
     }
@@ -104,13 +150,25 @@ impl Plan {
     pub(crate) fn json(&self) -> Value {
         let Counts { create, change, delete } = self.counts();
         let changes: Vec<Value> = self.changes.iter().map(Change::json).collect();
-        json!({ "changes": changes, "create": create, "change": change, "delete": delete })
+        json!({
+            "changes": changes, "create": create, "change": change, "delete": delete,
+            "unreadable": unreadable_json(&self.unreadable),
+            "needs_allow_deletes": self.mass_deletion().map(|deletions| deletions.deleted),
+        })
     }
 
     /// Returns the lines of the plan, and the line with the counts.
     pub(crate) fn lines(&self, colours: bool) -> Vec<String> {
         let changes = self.changes.iter().map(|change| paint(change, colours));
-        changes.chain([self.counts().to_string()]).collect()
+        let unreadable = self
+            .unreadable
+            .iter()
+            .map(|one| format!("? {}: this program cannot read the grant", unreadable_name(one)));
+        let mut last = self.counts().to_string();
+        if !self.unreadable.is_empty() {
+            let _infallible = write!(last, ", {} that cannot be read", self.unreadable.len());
+        }
+        changes.chain(unreadable).chain([last]).collect()
     }
 }
 
@@ -174,12 +232,8 @@ impl Change {
         }
     }
 
-    /// Returns whether both change the same grant.
-    pub(crate) fn same_grant(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-
-    const fn key(&self) -> (&Principal, &GrantNamespace) {
+    /// Returns which grant changes.
+    pub(crate) const fn key(&self) -> (&Principal, &GrantNamespace) {
         (self.principal(), self.namespace())
     }
 
@@ -193,7 +247,8 @@ impl Change {
 
     fn phase(&self, now: i64) -> u8 {
         match self {
-            Self::Create(_) => 0,
+            Self::Delete(held) if !is_live(held, now) => 0,
+            Self::Create(_) => 1,
             Self::Update { held, wanted } => {
                 let before = if is_live(held, now) { held.permissions } else { Permissions::NONE };
                 let lacks = |some: Permissions, all: Permissions| {
@@ -204,12 +259,12 @@ impl Change {
                 let gives = lacks(wanted.permissions, before) || new > old;
                 let takes = lacks(before, wanted.permissions) || new < old;
                 match (gives, takes) {
-                    (true, false) => 1,
-                    (true, true) => 2,
-                    (false, _) => 3,
+                    (true, false) => 2,
+                    (true, true) => 3,
+                    (false, _) => 4,
                 }
             }
-            Self::Delete(_) => 4,
+            Self::Delete(_) => 5,
         }
     }
 
@@ -248,6 +303,50 @@ impl fmt::Display for Change {
             Self::Delete(old) => formatter.write_str(&state(old.permissions, old.expires_at)),
         }
     }
+}
+
+/// Returns the ended grants that are in the way of new ones: the principal has as many grants as it
+/// can have, or has another name only by case.
+fn in_the_way<'a>(
+    changes: &[Change],
+    ended: Vec<&'a Grant>,
+    listed: &ListedGrants,
+) -> Vec<&'a Grant> {
+    let mut new: BTreeMap<&Principal, usize> = BTreeMap::new();
+    for change in changes {
+        if let Change::Create(wanted) = change {
+            *new.entry(&wanted.principal).or_default() += 1;
+        }
+    }
+    let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+    let readable = listed.grants.iter().map(|grant| grant.principal.as_str());
+    let unreadable = listed.unreadable.iter().map(|one| one.principal.as_str());
+    for who in readable.chain(unreadable) {
+        *held.entry(who).or_default() += 1;
+    }
+    let names: BTreeSet<String> = new.keys().map(|principal| principal.folded()).collect();
+    let is_in_the_way = |grant: &&Grant| match new.get(&grant.principal) {
+        Some(new) => held.get(grant.principal.as_str()).map_or(0, |held| held + new) > MAX_GRANTS,
+        None => names.contains(&grant.principal.folded()),
+    };
+    ended.into_iter().filter(is_in_the_way).collect()
+}
+
+/// Returns who has an unreadable grant, on what, as far as the store says it.
+pub(crate) fn unreadable_name(unreadable: &UnreadableGrant) -> String {
+    let name = |text: &str, what: &str| match one_line(text) {
+        text if text.is_empty() => format!("an unreadable {what}"),
+        text => text,
+    };
+    let UnreadableGrant { principal, namespace } = unreadable;
+    format!("{} on {}", name(principal, "principal"), name(namespace, "namespace"))
+}
+
+/// Returns unreadable grants as JSON.
+pub(crate) fn unreadable_json(unreadable: &[UnreadableGrant]) -> Value {
+    let one =
+        |one: &UnreadableGrant| json!({ "principal": one.principal, "namespace": one.namespace });
+    unreadable.iter().map(one).collect()
 }
 
 /// Returns the line of a change, in its colour if the user sees colours.

@@ -11,7 +11,7 @@ mod read;
 mod tests;
 mod write;
 
-pub(crate) use diff::{Change, Counts, Plan};
+pub(crate) use diff::{Change, Counts, Deletions, Plan, unreadable_json, unreadable_name};
 pub(crate) use model::{FileFormat, GrantFile, Owned, WantedGrant};
-pub(crate) use read::parse;
+pub(crate) use read::{MAX_BYTES, parse, text_of};
 pub(crate) use write::{to_json, to_toml};

@@ -6,6 +6,7 @@ use std::path::Path;
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::principal::Principal;
 use stile_protocol::names::Permissions;
+use stile_store::UnreadableGrant;
 
 /// The version of the format that this program reads and writes.
 pub(super) const VERSION: &str = "1";
@@ -52,6 +53,12 @@ impl Owned {
             Self::These(these) => these.contains(namespace),
         }
     }
+
+    /// Returns whether the file can own a grant that this program cannot read. Nobody knows who owns
+    /// one without a readable namespace, so every file has to say that there is one.
+    pub(crate) fn can_include(&self, unreadable: &UnreadableGrant) -> bool {
+        unreadable.namespace.parse().map_or(true, |namespace| self.includes(&namespace))
+    }
 }
 
 /// A grant that a file wants.
@@ -92,6 +99,9 @@ pub(crate) struct GrantFile {
     pub(crate) grants: Vec<WantedGrant>,
     /// Notices about parts of the file that have no effect, one sentence each.
     pub(crate) notices: Vec<String>,
+    /// The namespaces that the user named, and that the file does not mention. A file that owns every
+    /// grant owns a mistyped one, too.
+    pub(crate) unmentioned: Vec<GrantNamespace>,
 }
 
 impl GrantFile {
@@ -102,6 +112,11 @@ impl GrantFile {
     ) -> Result<Self, GrantNamespace> {
         if let Some(other) = namespaces.iter().find(|namespace| !self.owned.includes(namespace)) {
             return Err(other.clone());
+        }
+        if self.owned == Owned::All {
+            let mentioned: BTreeSet<_> = self.grants.iter().map(|grant| &grant.namespace).collect();
+            let unmentioned = namespaces.iter().filter(|namespace| !mentioned.contains(namespace));
+            self.unmentioned = unmentioned.cloned().collect();
         }
         self.grants.retain(|grant| namespaces.contains(&grant.namespace));
         self.owned = Owned::These(namespaces);

@@ -63,10 +63,28 @@ impl Problem {
     }
 }
 
-/// Returns the line and the column of a place, both from 1 on. Columns count characters.
-pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-    let start = before.rfind('\n').map_or(0, |end| end + 1);
-    (line, before[start..].chars().count() + 1)
+/// The places of a text as lines and columns, both from 1 on. Columns count characters.
+#[derive(Debug)]
+pub(super) struct Places<'a> {
+    text: &'a str,
+    /// The index of the first byte of each line.
+    starts: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let after = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self { text, starts: [0].into_iter().chain(after.map(|(at, _)| at + 1)).collect() }
+    }
+
+    pub(super) fn line(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at)
+    }
+
+    pub(super) fn line_and_column(&self, at: usize) -> (usize, usize) {
+        let line = self.line(at);
+        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or_default();
+        let before = self.text.get(start..at).or_else(|| self.text.get(start..));
+        (line, before.unwrap_or_default().chars().count() + 1)
+    }
 }

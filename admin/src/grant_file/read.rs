@@ -8,7 +8,7 @@ use stile_protocol::names::{Permission, Permissions};
 use terraform_credentials_stile::message::one_line;
 
 use super::model::{ALL, FileFormat, GrantFile, Owned, VERSION, WantedGrant};
-use super::node::{At, Node, Problem, position};
+use super::node::{At, Node, Places, Problem};
 use super::{from_json, from_toml};
 use crate::error::CommandError;
 use crate::expiry::{Expiry, ExpiryError, parse_with_past};
@@ -16,14 +16,45 @@ use crate::expiry::{Expiry, ExpiryError, parse_with_past};
 /// The keys of a file.
 const FILE_KEYS: [&str; 3] = ["version", "owns", "grant"];
 
+/// The largest file, in bytes: some ten thousand grants.
+pub(crate) const MAX_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The most wrong places that are reported. The last error counts the others.
+const MAX_ERRORS: usize = 20;
+
+/// The mark of the byte order, with which some editors begin a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The keys of a grant.
 const GRANT_KEYS: [&str; 4] = ["principal", "namespace", "permissions", "expires"];
+
+/// Returns the text of a file, without a mark of the byte order.
+///
+/// # Errors
+///
+/// The place of the first byte that is not UTF-8.
+pub(crate) fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, CommandError> {
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix(BYTE_ORDER_MARK).map(str::to_owned).unwrap_or(text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let bytes = error.as_bytes();
+            let before = bytes.get(..at).unwrap_or_default();
+            let before = String::from_utf8_lossy(before);
+            let before = before.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&before);
+            let (line, column) = Places::of(before).line_and_column(before.len());
+            let message = format!("`{name}` line {line}, column {column}: the file is not UTF-8");
+            Err(CommandError::usage(message))
+        }
+    }
+}
 
 /// Parses a file. `skips_ended` leaves out grants whose end has passed; otherwise they are wrong.
 ///
 /// # Errors
 ///
-/// One error for each wrong place, in their order. Each names the file, the line and the column.
+/// One error for each wrong place, in their order, and at most [`MAX_ERRORS`]. Each names the file,
+/// the line and the column. One more error counts the other places.
 pub(crate) fn parse(
     name: &str,
     text: &str,
@@ -35,8 +66,14 @@ pub(crate) fn parse(
         FileFormat::Toml => from_toml::read(text),
         FileFormat::Json => from_json::read(text),
     };
-    let mut reader =
-        Reader { name, text, now, skips_ended, problems: Vec::new(), notices: Vec::new() };
+    let mut reader = Reader {
+        name,
+        places: Places::of(text),
+        now,
+        skips_ended,
+        problems: Vec::new(),
+        notices: Vec::new(),
+    };
     let read = match root {
         Ok(root) => reader.file(&root),
         Err(problems) => {
@@ -46,7 +83,7 @@ pub(crate) fn parse(
     };
     match read {
         Some((owned, grants)) if reader.problems.is_empty() => {
-            Ok(GrantFile { owned, grants, notices: reader.notices })
+            Ok(GrantFile { owned, grants, notices: reader.notices, unmentioned: Vec::new() })
         }
         _ => Err(reader.errors()),
     }
@@ -54,7 +91,7 @@ pub(crate) fn parse(
 
 struct Reader<'a> {
     name: &'a str,
-    text: &'a str,
+    places: Places<'a>,
     now: i64,
     skips_ended: bool,
     problems: Vec<Problem>,
@@ -79,7 +116,12 @@ impl Reader<'_> {
             }
         };
         let listed = match members.get("grant") {
-            None => &[][..],
+            // A file that lost its end must not delete what it owns.
+            None => {
+                let problem = Problem::new(root.at, "the file has no `grant`");
+                self.problem(problem.hint("add the grants, or `grant = []` for none"));
+                &[][..]
+            }
             Some(At { value: Node::List(listed), .. }) => listed.as_slice(),
             Some(other) => {
                 self.mistyped(other, "`grant`", "a list of grants");
@@ -131,8 +173,8 @@ impl Reader<'_> {
             }
         };
         if listed.is_empty() {
-            let problem = Problem::new(owns.at, "the file owns nothing");
-            self.problem(problem.hint("name the namespaces whose grants it has"));
+            let line = self.places.line(owns.at);
+            self.notices.push(format!("line {line}: the file owns nothing, so it changes nothing"));
         }
         let mut these = BTreeSet::new();
         for name in listed {
@@ -174,7 +216,7 @@ impl Reader<'_> {
         let end = self.end(members.get("expires").copied());
         let (principal, (namespace, _)) = (principal?, on?);
         if let Some(first) = seen.get(&(principal.clone(), namespace.clone())) {
-            let (line, _) = position(self.text, *first);
+            let line = self.places.line(*first);
             let text = format!(
                 "the grant for `{principal}` on `{namespace}` is there twice, first in line {line}"
             );
@@ -195,7 +237,7 @@ impl Reader<'_> {
         for ((principal, _), at) in in_order {
             let (first, first_at) = *by_name.entry(principal.folded()).or_insert((principal, *at));
             if first != principal {
-                let (line, _) = position(self.text, first_at);
+                let line = self.places.line(first_at);
                 let text = format!(
                     "`{principal}` differs only by case from `{first}` in line {line}, and IAM \
                      treats both as the same name"
@@ -230,7 +272,7 @@ impl Reader<'_> {
             return None;
         }
         if !typed.needs_confirmation {
-            let (line, _) = position(self.text, node.at);
+            let line = self.places.line(node.at);
             let notices = typed.notices.iter();
             self.notices.extend(notices.map(|notice| format!("line {line}: {notice}")));
         }
@@ -365,7 +407,7 @@ impl Reader<'_> {
     fn errors(mut self) -> Vec<CommandError> {
         self.problems.sort_by_key(|problem| problem.at);
         let error = |problem: &Problem| {
-            let (line, column) = position(self.text, problem.at);
+            let (line, column) = self.places.line_and_column(problem.at);
             let message = format!("`{}` line {line}, column {column}: {}", self.name, problem.text);
             let error = CommandError::usage(message);
             match &problem.hint {
@@ -373,7 +415,14 @@ impl Reader<'_> {
                 None => error,
             }
         };
-        self.problems.iter().map(error).collect()
+        let mut errors: Vec<CommandError> =
+            self.problems.iter().take(MAX_ERRORS).map(error).collect();
+        let more = self.problems.len().saturating_sub(MAX_ERRORS);
+        if more > 0 {
+            errors
+                .push(CommandError::usage(format!("`{}` has {more} more wrong places", self.name)));
+        }
+        errors
     }
 }
 

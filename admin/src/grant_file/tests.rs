@@ -3,6 +3,7 @@
 use stile_core::grants::Grant;
 use stile_core::principal::Principal;
 use stile_protocol::names::Permission::{self, Download, Upload};
+use stile_store::{ListedGrants, UnreadableGrant};
 
 use super::*;
 
@@ -41,7 +42,7 @@ fn a_wrong_file_is_one_error_with_its_line_and_column_for_each_wrong_place() {
         ("version = 2\nowns = \"all\"".to_owned(), "line 1, column 11", "version `2`"),
         ("version = \"1\"\nowns = \"all\"".to_owned(), "line 1, column 11", "must be a number"),
         ("version = 1".to_owned(), "line 1, column 1", "does not say what it owns"),
-        ("version = 1\nowns = []".to_owned(), "line 2, column 8", "owns nothing"),
+        ("version = 1\nowns = \"all\"".to_owned(), "line 1, column 1", "has no `grant`"),
         ("version = 1\nowns = \"acme\"".to_owned(), "line 2, column 8", "not a list of namespaces"),
         ("version = 1\nowns = [\"all\"]".to_owned(), "line 2, column 9", "is reserved"),
         ("version = 1\nowns = [\"a\", \"a\"]".to_owned(), "line 2, column 14", "appears twice"),
@@ -273,6 +274,10 @@ fn a_file_can_leave_out_grants_that_have_ended() {
     assert_eq!(file.grants, []);
 }
 
+fn listed(grants: &[Grant]) -> ListedGrants {
+    ListedGrants { grants: grants.to_vec(), unreadable: Vec::new() }
+}
+
 fn held(name: &str, on: &str, permissions: &[Permission], expires_at: Option<i64>) -> Grant {
     Grant {
         principal: Principal::parse_stored(name).unwrap(),
@@ -311,7 +316,7 @@ grant = [
         // It has ended and allows nothing.
         held("aws:111122223333:user/old", "acme", &[Upload], Some(NOW)),
     ];
-    let plan = Plan::between(&file, &store, NOW);
+    let plan = Plan::between(&file, &listed(&store), NOW);
     let expected = [
         "~ aws:111122223333:role/deploy on web: download -> download,upload until 2027-01-31T00:00:00Z",
         "- sso:aws:111122223333/Admin on acme: upload",
@@ -335,9 +340,9 @@ grant = [
 #[test]
 fn a_grant_that_ended_and_that_the_file_wants_again_changes() {
     let file = toml(&one(&[ROLE, ON_ACME, DOWNLOAD].concat())).unwrap();
-    let plan = Plan::between(&file, &[held(DEPLOY, "acme", &[Download], Some(NOW))], NOW);
+    let plan = Plan::between(&file, &listed(&[held(DEPLOY, "acme", &[Download], Some(NOW))]), NOW);
     assert_eq!(plan.counts(), Counts { change: 1, ..Counts::default() });
-    let plan = Plan::between(&file, &[held(DEPLOY, "acme", &[Download], None)], NOW);
+    let plan = Plan::between(&file, &listed(&[held(DEPLOY, "acme", &[Download], None)]), NOW);
     assert!(plan.is_empty());
 }
 
@@ -362,7 +367,7 @@ grant = [
         held(account, "old", &[Download], None),
         held(DEPLOY, "*", &[Upload], None),
     ];
-    let plan = Plan::between(&file, &store, NOW);
+    let plan = Plan::between(&file, &listed(&store), NOW);
     let mut wide: Vec<String> = plan
         .changes()
         .iter()
@@ -400,7 +405,7 @@ fn a_file_of_the_grants_of_a_store_is_like_the_store() {
         for file in
             [toml(&text).unwrap(), json(&to_json(&owned, &grants, NOW).to_string()).unwrap()]
         {
-            assert!(Plan::between(&file, &store, NOW).is_empty(), "{text}");
+            assert!(Plan::between(&file, &listed(&store), NOW).is_empty(), "{text}");
             assert_eq!(file.owned, owned);
             assert_eq!(file.notices, [""; 0]);
         }
@@ -414,4 +419,50 @@ fn a_file_of_the_grants_of_a_store_is_like_the_store() {
          [[grant]]\nprincipal = \"sso:aws:111122223333/Admin\"\nnamespace = \"acme\"\n\
          permissions = [\"download\"]\n"
     );
+}
+
+#[test]
+fn a_file_without_grants_says_so_and_can_own_nothing() {
+    let text = to_toml(&Owned::All, &[], NOW);
+    assert!(text.ends_with("owns = \"all\"\ngrant = []\n"), "{text}");
+    assert_eq!(toml(&text).unwrap().grants, []);
+    let file = json(r#"{"version": 1, "owns": [], "grant": []}"#).unwrap();
+    assert_eq!(file.notices, ["line 1: the file owns nothing, so it changes nothing"]);
+    let store = [held(DEPLOY, "acme", &[Download], None)];
+    assert!(!Plan::between(&file, &listed(&store), NOW).has_drift());
+}
+
+#[test]
+fn a_grant_that_cannot_be_read_is_drift_if_the_file_can_own_it() {
+    let unreadable = |who: &str, on: &str| UnreadableGrant {
+        principal: who.to_owned(),
+        namespace: on.to_owned(),
+    };
+    let store = ListedGrants {
+        grants: vec![held(DEPLOY, "acme", &[Download], None)],
+        unreadable: vec![unreadable(ADMIN, "acme"), unreadable(DEPLOY, "web"), unreadable("", "")],
+    };
+    let file = toml(&one(&[ROLE, ON_ACME, DOWNLOAD].concat())).unwrap();
+    let plan = Plan::between(&file, &store, NOW);
+    assert!(plan.is_empty() && plan.has_drift());
+    let expected = [
+        "? sso:aws:111122223333/Admin on acme: this program cannot read the grant",
+        "? an unreadable principal on an unreadable namespace: this program cannot read the grant",
+        "0 to create, 0 to change, 0 to delete, 2 that cannot be read",
+    ];
+    assert_eq!(plan.lines(false), expected);
+    assert_eq!(plan.json()["unreadable"][0]["namespace"], "acme");
+}
+
+#[test]
+fn a_hostile_file_has_few_errors_and_each_byte_of_it_has_a_place() {
+    let lines = "[[grant]]\n".repeat(200_000);
+    let errors = toml(&format!("version = 1\nowns = [\"acme\"]\n{lines}")).unwrap_err();
+    assert_eq!(errors.len(), 21);
+    assert_eq!(errors[20], "`grants.toml` has 599980 more wrong places");
+    let text = |bytes: &[u8]| text_of("x", bytes.to_vec()).map_err(|error| error.to_string());
+    assert_eq!(text("\u{feff}version = 1".as_bytes()).unwrap(), "version = 1");
+    assert_eq!(text("\u{feff}\u{feff}".as_bytes()).unwrap(), "\u{feff}", "only one mark");
+    let error = text(b"version = 1\n\xc3\xa4 = \xff").unwrap_err();
+    assert_eq!(error, "`x` line 2, column 5: the file is not UTF-8");
 }

@@ -18,7 +18,11 @@ pub(crate) fn to_toml(owned: &Owned, grants: &[Grant], now: i64) -> String {
     let mut file =
         format!("# This file owns {grants_on}: `grant apply` deletes each one that is not here.\n");
     let _infallible = write!(file, "version = 1\nowns = {}\n", owns(owned));
-    for grant in sorted(grants, now) {
+    let grants = sorted(grants, now);
+    if grants.is_empty() {
+        file.push_str("grant = []\n");
+    }
+    for grant in grants {
         let permissions: Vec<String> =
             grant.permissions.iter().map(|permission| quoted(permission.as_str())).collect();
         let _infallible = write!(

@@ -48,7 +48,7 @@ pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
 pub use records::{
-    COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LeaseTaken, MAX_WAITING, Migrated,
-    Records, Sqlite,
+    COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased,
+    ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
 };
 pub use store::{AwsCreated, FolderCreated, Store};

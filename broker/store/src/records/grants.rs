@@ -5,6 +5,7 @@ use stile_core::package::source::AllowedSources;
 use stile_core::principal::{Principal, UniqueId};
 
 use super::Records;
+use super::lease::{GrantLease, Leased};
 use super::model::{PrincipalGrants, StoredGrant};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::namespaces::Known;
@@ -12,10 +13,47 @@ use super::retention::EXPIRED_GRANT_RETENTION;
 use crate::retry::Retry;
 use crate::{Change, Created, Deleted, NamespaceLimits, NamespaceRecord, StoreError, Updated};
 
+/// All grants of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedGrants {
+    /// The grants, in order.
+    pub grants: Vec<Grant>,
+    /// The grants that this program cannot read: damaged ones, and those of a newer program.
+    pub unreadable: Vec<UnreadableGrant>,
+}
+
+/// The names of a grant that this program cannot read, so that it allows nothing here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableGrant {
+    /// The principal as it is stored. Empty if it cannot be read, either.
+    pub principal: String,
+    /// The namespace as it is stored. Empty if it cannot be read, either.
+    pub namespace: String,
+}
+
 /// The next step after the grants were read.
 enum Step<T> {
     Answer(T),
     Commit(T, Vec<Mutation>),
+}
+
+/// The result of an attempt to change grants.
+enum Changed<T> {
+    Done(T),
+    /// The backend cannot hold the result.
+    TooLarge,
+    LeaseLost,
+}
+
+impl<T> Changed<T> {
+    /// Returns the result, or this error if the backend cannot hold it.
+    fn or_else(self, too_large: impl FnOnce() -> StoreError) -> Result<Leased<T>, StoreError> {
+        match self {
+            Self::Done(answer) => Ok(Leased::Done(answer)),
+            Self::TooLarge => Err(too_large()),
+            Self::LeaseLost => Ok(Leased::Lost),
+        }
+    }
 }
 
 impl Records {
@@ -24,13 +62,19 @@ impl Records {
         &self,
         grant: Grant,
         pin: Option<Pin>,
-    ) -> Result<Created, StoreError> {
+        lease: Option<&mut GrantLease>,
+    ) -> Result<Leased<Created>, StoreError> {
         let principal = grant.principal.clone();
-        let created = self.change_grants(&principal, Some(&grant.namespace), |before, known| {
+        let on = Some(&grant.namespace);
+        let created = self.change_grants(&principal, on, lease, |before, known| {
             create(before, &grant, pin.as_ref(), known)
         });
-        // A full document has the same remedy as too many grants: one grant on `*`.
-        Ok(created.await?.unwrap_or(Created::TooMany))
+        Ok(match created.await? {
+            Changed::Done(created) => Leased::Done(created),
+            // It has the same remedy as too many grants: one grant on `*`.
+            Changed::TooLarge => Leased::Done(Created::TooMany),
+            Changed::LeaseLost => Leased::Lost,
+        })
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
@@ -42,8 +86,9 @@ impl Records {
         namespace: GrantNamespace,
         change: Change,
         expected: Option<&GrantTag>,
-    ) -> Result<Updated, StoreError> {
-        let updated = self.change_grants(&principal, None, |before, _| {
+        lease: Option<&mut GrantLease>,
+    ) -> Result<Leased<Updated>, StoreError> {
+        let updated = self.change_grants(&principal, None, lease, |before, _| {
             let Some(grant) = existing(before, &principal, &namespace)? else {
                 return Ok(Step::Answer(Updated::Absent));
             };
@@ -57,7 +102,7 @@ impl Records {
             let update = mutation(&principal, before, GrantsChange::Update(after.clone()));
             Ok(Step::Commit(Updated::Done(after), vec![update]))
         });
-        updated.await?.ok_or_else(full)
+        updated.await?.or_else(full)
     }
 
     /// Deletes a grant.
@@ -69,9 +114,10 @@ impl Records {
         principal: Principal,
         namespace: GrantNamespace,
         expected: Option<&GrantTag>,
-    ) -> Result<Deleted, StoreError> {
+        lease: Option<&mut GrantLease>,
+    ) -> Result<Leased<Deleted>, StoreError> {
         let on = namespace.to_string();
-        let deleted = self.change_grants(&principal, None, |before, _| {
+        let deleted = self.change_grants(&principal, None, lease, |before, _| {
             if !before.grants.iter().any(|stored| stored.on == on) {
                 return Ok(Step::Answer(Deleted::Absent));
             }
@@ -89,7 +135,7 @@ impl Records {
         });
         deleted
             .await?
-            .ok_or_else(|| StoreError::corrupt(format!("cannot write the grants of `{principal}`")))
+            .or_else(|| StoreError::corrupt(format!("cannot write the grants of `{principal}`")))
     }
 
     /// Returns grants in order: all, those of a principal, or those on a namespace.
@@ -101,17 +147,31 @@ impl Records {
         Ok(understood(self.stored_grants(principal, namespace).await?))
     }
 
+    /// Returns all grants in order, and the names of those that this program cannot read.
+    pub(crate) async fn listed_grants(&self) -> Result<ListedGrants, StoreError> {
+        let stored = self.stored_grants(None, None).await?;
+        let unreadable = stored.iter().filter(|stored| stored.grant.is_none());
+        let unreadable = unreadable
+            .map(|stored| UnreadableGrant {
+                principal: stored.who.clone(),
+                namespace: stored.on.clone(),
+            })
+            .collect();
+        Ok(ListedGrants { grants: understood(stored), unreadable })
+    }
+
     /// Reads a principal's grants, and the namespace of a new grant, and commits the mutations that
     /// `step` returns.
     ///
-    /// It tries again after each conflict with another writer. It returns `None` if the backend
-    /// cannot hold the result.
+    /// It tries again after each conflict with another writer. With `lease`, it makes no change if
+    /// another program has taken the lease, and each change renews it.
     async fn change_grants<T>(
         &self,
         principal: &Principal,
         creates_on: Option<&GrantNamespace>,
+        lease: Option<&mut GrantLease>,
         mut step: impl FnMut(&PrincipalGrants, Known) -> Result<Step<T>, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<Changed<T>, StoreError> {
         let mut retry = Retry::default();
         loop {
             let before = self.principal_grants(principal).await?;
@@ -120,12 +180,22 @@ impl Records {
                 Some(GrantNamespace::All) | None => Known::Recorded,
             };
             let (answer, mutations) = match step(&before, known)? {
-                Step::Answer(answer) => return Ok(Some(answer)),
+                Step::Answer(answer) => return Ok(Changed::Done(answer)),
                 Step::Commit(answer, mutations) => (answer, mutations),
             };
+            // The renewal is the first mutation, so its refusal is the one that the commit returns.
+            let renewal = lease.as_ref().map(|lease| lease.renewal());
+            let is_leased = renewal.is_some();
+            let mutations = renewal.into_iter().chain(mutations).collect();
             match self.commit(mutations).await? {
-                Outcome::Done => return Ok(Some(answer)),
-                Outcome::TooLarge => return Ok(None),
+                Outcome::Done => {
+                    if let Some(lease) = lease {
+                        lease.renewed();
+                    }
+                    return Ok(Changed::Done(answer));
+                }
+                Outcome::TooLarge => return Ok(Changed::TooLarge),
+                Outcome::Refused(0) if is_leased => return Ok(Changed::LeaseLost),
                 Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,
             }
         }
@@ -221,7 +291,7 @@ pub(super) fn understood(stored: Vec<StoredGrant>) -> Vec<Grant> {
 
 /// Returns the error for a document that cannot hold a change. Only new permissions and ends reach it.
 fn full() -> StoreError {
-    StoreError::busy(
+    StoreError::full(
         "the document of the principal's grants is full; hint: replace grants by one on `*`",
     )
 }

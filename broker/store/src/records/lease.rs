@@ -1,7 +1,13 @@
 //! The rules of the lease on files of grants: one program at a time applies a file.
 //!
-//! Without it, two files at once could end in a mixture of both. A lease ends by itself, so a program
-//! that was killed does not exclude others for long.
+//! Without it, two files at once could end in a mixture of both. Each change under the lease also
+//! replaces the lease, in one transaction. So a program that lost its lease can change nothing more,
+//! however late its change arrives.
+//!
+//! No clock is in the record, because the clocks of operators differ. A program takes the lease of
+//! another one after it has itself seen no change of it for [`GRANT_LEASE`].
+
+use std::time::{Duration, Instant};
 
 use super::Records;
 use super::model::LeaseRecord;
@@ -9,25 +15,36 @@ use super::mutation::{Mutation, Outcome};
 use crate::StoreError;
 use crate::retry::Retry;
 
-/// The time for which a lease excludes other programs, in seconds, if its holder does not end it.
-pub const GRANT_LEASE: i64 = 15;
+/// The time for which a lease excludes other programs, if its holder neither changes a grant nor
+/// renews it.
+pub const GRANT_LEASE: Duration = Duration::from_secs(15);
 
-/// The longest time for which a program respects the lease of another one, in seconds. A longer one
-/// comes from a clock that was ahead.
-const LONGEST: i64 = 300;
-
-/// The lease on files of grants, which this program holds.
+/// The lease on files of grants, which this program has taken.
 #[derive(Debug)]
 pub struct GrantLease {
-    revision: i64,
-    until: i64,
+    record: LeaseRecord,
 }
 
 impl GrantLease {
-    /// Returns the end of the lease, in Unix seconds.
-    pub const fn until(&self) -> i64 {
-        self.until
+    /// Returns the change that replaces the lease by its successor. Its condition is that no other
+    /// program has taken the lease.
+    pub(super) fn renewal(&self) -> Mutation {
+        Mutation::PutGrantLease { before: self.record.revision, after: self.record.successor() }
     }
+
+    /// Records that the store made the change of [`Self::renewal`].
+    pub(super) fn renewed(&mut self) {
+        self.record = self.record.successor();
+    }
+}
+
+/// The result of a change under the lease.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Leased<T> {
+    /// The answer.
+    Done(T),
+    /// Another program has taken the lease. Nothing changed.
+    Lost,
 }
 
 /// The result of taking the lease on files of grants.
@@ -39,18 +56,35 @@ pub enum LeaseTaken {
     Held {
         /// The operator of the other program.
         by: String,
-        /// The end of the lease, in Unix seconds.
-        until: i64,
     },
 }
 
-impl LeaseRecord {
-    fn excludes_others(&self, now: i64) -> bool {
-        (1..=LONGEST).contains(&self.until.saturating_sub(now))
-    }
+/// What a program that waits for the lease has seen of it.
+#[derive(Debug, Default)]
+pub struct LeaseWatch {
+    /// The latest revision, and the time at which the program saw it first.
+    seen: Option<(i64, Instant)>,
+}
 
-    fn held(revision: i64, holder: &str, now: i64) -> Self {
-        Self { revision, holder: holder.to_owned(), until: now.saturating_add(GRANT_LEASE) }
+impl LeaseWatch {
+    /// Returns whether the lease has had this revision for its whole length. The read of the revision
+    /// began and ended at these times of a monotonic clock.
+    fn has_ended(&mut self, revision: i64, began: Instant, ended: Instant) -> bool {
+        match self.seen {
+            Some((seen, since)) if seen == revision => {
+                began.saturating_duration_since(since) >= GRANT_LEASE
+            }
+            _ => {
+                self.seen = Some((revision, ended));
+                false
+            }
+        }
+    }
+}
+
+impl LeaseRecord {
+    fn successor(&self) -> Self {
+        Self { revision: self.revision.saturating_add(1), holder: self.holder.clone() }
     }
 }
 
@@ -59,50 +93,128 @@ impl Records {
     pub(crate) async fn take_grant_lease(
         &self,
         holder: &str,
-        now: i64,
+        watch: &mut LeaseWatch,
+        clock: impl Fn() -> Instant,
     ) -> Result<LeaseTaken, StoreError> {
         let mut retry = Retry::default();
         loop {
+            let began = clock();
             let before = self.grant_lease().await?;
-            if before.excludes_others(now) {
-                return Ok(LeaseTaken::Held { by: before.holder, until: before.until });
+            if let Some(by) = &before.holder
+                && !watch.has_ended(before.revision, began, clock())
+            {
+                return Ok(LeaseTaken::Held { by: by.clone() });
             }
-            let after = LeaseRecord::held(before.revision.saturating_add(1), holder, now);
-            let lease = GrantLease { revision: after.revision, until: after.until };
-            let put = Mutation::PutGrantLease { before: before.revision, after };
+            let record = LeaseRecord {
+                revision: before.revision.saturating_add(1),
+                holder: Some(holder.to_owned()),
+            };
+            let put = Mutation::PutGrantLease { before: before.revision, after: record.clone() };
             match self.commit(vec![put]).await? {
-                Outcome::Done => return Ok(LeaseTaken::Done(lease)),
+                Outcome::Done => return Ok(LeaseTaken::Done(GrantLease { record })),
                 Outcome::Refused(_) | Outcome::Conflict | Outcome::TooLarge => retry.wait().await?,
             }
         }
     }
 
-    /// Extends the lease. Returns `None` if another program has taken it.
+    /// Renews the lease without a change of a grant.
     pub(crate) async fn renew_grant_lease(
         &self,
-        holder: &str,
-        lease: GrantLease,
-        now: i64,
-    ) -> Result<Option<GrantLease>, StoreError> {
-        let after = LeaseRecord::held(lease.revision.saturating_add(1), holder, now);
-        let renewed = GrantLease { revision: after.revision, until: after.until };
-        let put = Mutation::PutGrantLease { before: lease.revision, after };
-        let outcome = self.commit_with_retries(vec![put]).await?;
-        Ok((outcome == Outcome::Done).then_some(renewed))
+        lease: &mut GrantLease,
+    ) -> Result<Leased<()>, StoreError> {
+        match self.commit_with_retries(vec![lease.renewal()]).await? {
+            Outcome::Done => {
+                lease.renewed();
+                Ok(Leased::Done(()))
+            }
+            Outcome::Refused(_) | Outcome::Conflict | Outcome::TooLarge => Ok(Leased::Lost),
+        }
     }
 
     /// Ends the lease. It changes nothing if another program has taken it.
-    pub(crate) async fn end_grant_lease(
-        &self,
-        holder: &str,
-        lease: GrantLease,
-    ) -> Result<(), StoreError> {
-        let after = LeaseRecord {
-            revision: lease.revision.saturating_add(1),
-            holder: holder.to_owned(),
-            until: 0,
-        };
-        let put = Mutation::PutGrantLease { before: lease.revision, after };
+    pub(crate) async fn end_grant_lease(&self, lease: GrantLease) -> Result<(), StoreError> {
+        let after = LeaseRecord { holder: None, ..lease.record.successor() };
+        let put = Mutation::PutGrantLease { before: lease.record.revision, after };
         self.commit_with_retries(vec![put]).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_core::grants::{Grant, GrantTag};
+    use stile_core::principal::Principal;
+    use stile_protocol::names::{Permission, Permissions};
+
+    use super::super::Sqlite;
+    use super::*;
+    use crate::{Change, Created, Deleted, EmbeddedDeadlines};
+
+    fn grant(on: &str) -> Grant {
+        Grant {
+            principal: Principal::parse_stored("aws:111122223333:role/deploy").unwrap(),
+            namespace: on.parse().unwrap(),
+            permissions: Permissions::NONE.with(Permission::Download),
+            expires_at: None,
+            created_by: "test".to_owned(),
+            created_at: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_taken_over_only_after_its_length_without_a_change_and_then_changes_nothing()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("stile.sqlite3");
+        Sqlite::init(&path, EmbeddedDeadlines::default()).unwrap();
+        let store = &Records::Sqlite(Sqlite::open(&path, EmbeddedDeadlines::default()).unwrap());
+        let start = Instant::now();
+        let take = async |who: &str, watch: &mut LeaseWatch, after: Duration| {
+            store.take_grant_lease(who, watch, || start + after).await.map(|taken| match taken {
+                LeaseTaken::Done(lease) => Ok(lease),
+                LeaseTaken::Held { by } => Err(by),
+            })
+        };
+        let mut watch = LeaseWatch::default();
+        let mut first =
+            take("a", &mut LeaseWatch::default(), Duration::ZERO).await.unwrap().unwrap();
+        assert_eq!(take("b", &mut watch, Duration::ZERO).await.unwrap().unwrap_err(), "a");
+        assert_eq!(store.renew_grant_lease(&mut first).await.unwrap(), Leased::Done(()));
+        // It has seen the present revision for no time yet.
+        assert!(take("b", &mut watch, GRANT_LEASE).await.unwrap().is_err());
+        let almost = GRANT_LEASE * 2 - Duration::from_millis(1);
+        assert!(take("b", &mut watch, almost).await.unwrap().is_err());
+        let other = take("c", &mut LeaseWatch::default(), GRANT_LEASE * 9).await.unwrap();
+        assert!(other.is_err(), "who has not waited takes no lease, whatever its clock says");
+        let held = grant("acme");
+        let created = store.create_grant(held.clone(), None, Some(&mut first)).await.unwrap();
+        assert!(matches!(created, Leased::Done(Created::Done { .. })), "{created:?}");
+        assert!(
+            take("b", &mut watch, GRANT_LEASE * 2).await.unwrap().is_err(),
+            "a change renews it"
+        );
+        let mut second = take("b", &mut watch, GRANT_LEASE * 3).await.unwrap().unwrap();
+
+        assert_eq!(store.renew_grant_lease(&mut first).await.unwrap(), Leased::Lost);
+        let other = grant("other");
+        let created = store.create_grant(other, None, Some(&mut first)).await.unwrap();
+        assert_eq!(created, Leased::Lost);
+        let (who, on, tag) = (held.principal.clone(), held.namespace.clone(), GrantTag::of(&held));
+        let wider = Change { set: Permissions::NONE.with(Permission::Upload), ..Change::default() };
+        let late = store.update_grant(who.clone(), on.clone(), wider, Some(&tag), Some(&mut first));
+        assert_eq!(late.await.unwrap(), Leased::Lost);
+        let late = store.delete_grant(who.clone(), on.clone(), Some(&tag), Some(&mut first));
+        assert_eq!(late.await.unwrap(), Leased::Lost);
+        assert_eq!(store.grants(None, None).await.unwrap(), [held]);
+        let deleted = store.delete_grant(who, on, Some(&tag), Some(&mut second)).await.unwrap();
+        assert_eq!(deleted, Leased::Done(Deleted::Done));
+
+        store.end_grant_lease(first).await.unwrap();
+        assert!(take("d", &mut LeaseWatch::default(), Duration::ZERO).await.unwrap().is_err());
+        store.end_grant_lease(second).await.unwrap();
+        assert!(take("d", &mut LeaseWatch::default(), Duration::ZERO).await.unwrap().is_ok());
+        let damage = "UPDATE registry_records SET record = 'x' WHERE name = 'grant_lease'";
+        rusqlite::Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+        let error = take("e", &mut LeaseWatch::default(), Duration::ZERO).await.unwrap_err();
+        assert_eq!(error.kind(), crate::StoreErrorKind::Corrupt, "{error}");
     }
 }

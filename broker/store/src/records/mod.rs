@@ -39,7 +39,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
 pub use dynamodb::DynamoDb;
-pub use lease::{GRANT_LEASE, GrantLease, LeaseTaken};
+pub use grants::{ListedGrants, UnreadableGrant};
+pub use lease::{GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased};
 pub use outbox::MAX_WAITING;
 pub use sqlite::Sqlite;
 pub use sqlite::migrations::Migrated;

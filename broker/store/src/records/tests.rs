@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rusqlite::Connection;
-use stile_core::grants::{Grant, GrantTag, Pin};
+use stile_core::grants::{Grant, GrantNamespace, GrantTag, Pin};
 use stile_core::package::source::{ModuleSource, ObjectAddress};
 use stile_core::package::{
     AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, SearchText, UploadId,
@@ -21,7 +21,7 @@ use super::stored_object::{ObjectState, StoredObject};
 use super::*;
 use crate::{
     Change, Created, Deleted, EmbeddedDeadlines, ExpiryChange, HostRecorded, LifeChanged,
-    Published, SingleUseOutcome,
+    Published, SingleUseOutcome, UnreadableGrant, Updated,
 };
 
 /// A database in its own temporary folder.
@@ -52,6 +52,39 @@ impl Database {
     async fn state(&self, principals: &[&Principal]) -> stile_core::grants::PrincipalState {
         let principals = principals.iter().map(|principal| (*principal).clone()).collect();
         principal_state(self.records.caller(principals).await.unwrap(), KeyringSummary::default())
+    }
+}
+
+/// Changes of single grants, which need no lease.
+impl Records {
+    async fn create_alone(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
+        self.create_grant(grant, pin, None).await.map(done)
+    }
+
+    async fn update_alone(
+        &self,
+        principal: Principal,
+        on: GrantNamespace,
+        change: Change,
+        tag: Option<&GrantTag>,
+    ) -> Result<Updated, StoreError> {
+        self.update_grant(principal, on, change, tag, None).await.map(done)
+    }
+
+    async fn delete_alone(
+        &self,
+        principal: Principal,
+        on: GrantNamespace,
+        tag: Option<&GrantTag>,
+    ) -> Result<Deleted, StoreError> {
+        self.delete_grant(principal, on, tag, None).await.map(done)
+    }
+}
+
+fn done<T>(leased: Leased<T>) -> T {
+    match leased {
+        Leased::Done(answer) => answer,
+        Leased::Lost => panic!("a change without a lease has lost it"),
     }
 }
 
@@ -110,18 +143,18 @@ async fn a_pin_never_replaces_another() {
     let store = &database.records;
     let first = Pin::Pinned(id("AROAEXAMPLEEXAMPLE222"));
     assert_eq!(
-        store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(),
+        store.create_alone(grant("prod"), Some(first.clone())).await.unwrap(),
         Created::Done { grant: grant("prod"), new_namespace: true }
     );
     for other in [Pin::Disabled, Pin::Pinned(id("AROAOTHEROTHEROTHER22"))] {
-        let created = store.create_grant(grant("sandbox"), Some(other)).await.unwrap();
+        let created = store.create_alone(grant("sandbox"), Some(other)).await.unwrap();
         assert_eq!(created, Created::PinnedOtherwise(first.clone()));
     }
     assert_eq!(store.grants(None, None).await.unwrap().len(), 1);
     for same in [None, Some(first)] {
         let namespace = if same.is_some() { "same" } else { "none" };
         assert_eq!(
-            store.create_grant(grant(namespace), same).await.unwrap(),
+            store.create_alone(grant(namespace), same).await.unwrap(),
             Created::Done { grant: grant(namespace), new_namespace: true }
         );
     }
@@ -131,7 +164,7 @@ async fn a_pin_never_replaces_another() {
 async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not_overwritten() {
     let database = Database::new();
     for namespace in ["acme", "bare", "odd", "restricted"] {
-        database.records.create_grant(grant(namespace), None).await.unwrap();
+        database.records.create_alone(grant(namespace), None).await.unwrap();
     }
     database.by_hand(
         r#"UPDATE grants SET crit = '["hours"]' WHERE namespace = 'restricted';
@@ -141,16 +174,22 @@ async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not
     let state = database.state(&[&deploy()]).await;
     let on: Vec<String> = state.grants.iter().map(|grant| grant.namespace.to_string()).collect();
     assert_eq!(on, ["acme", "bare"]);
+    let listed = database.records.listed_grants().await.unwrap();
+    let unreadable = |on: &str| UnreadableGrant {
+        principal: deploy().as_str().to_owned(),
+        namespace: on.to_owned(),
+    };
+    assert_eq!(listed.unreadable, ["odd", "restricted"].map(unreadable));
     for namespace in ["odd", "restricted"] {
         let namespace = || namespace.parse().unwrap();
         let again = Grant { namespace: namespace(), ..grant("x") };
-        let refused = database.records.create_grant(again, None).await.unwrap_err();
+        let refused = database.records.create_alone(again, None).await.unwrap_err();
         assert_eq!(refused.kind(), crate::StoreErrorKind::Corrupt, "{refused}");
         let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
-        database.records.update_grant(deploy(), namespace(), change, None).await.unwrap_err();
+        database.records.update_alone(deploy(), namespace(), change, None).await.unwrap_err();
         let tag = GrantTag::of(&grant("x"));
-        database.records.delete_grant(deploy(), namespace(), Some(&tag)).await.unwrap_err();
-        let deleted = database.records.delete_grant(deploy(), namespace(), None).await.unwrap();
+        database.records.delete_alone(deploy(), namespace(), Some(&tag)).await.unwrap_err();
+        let deleted = database.records.delete_alone(deploy(), namespace(), None).await.unwrap();
         assert_eq!(deleted, Deleted::Done);
     }
 }
@@ -160,7 +199,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
     let database = Database::new();
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let store = &database.records;
-    store.create_grant(grant("acme"), None).await.unwrap();
+    store.create_alone(grant("acme"), None).await.unwrap();
     let first = store.add_version(&address, &version("1.0.0"), record("aa"), None).await.unwrap();
     assert_eq!(first, Published::Created);
     database.by_hand(
@@ -168,7 +207,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
          ALTER TABLE modules ADD COLUMN note TEXT; UPDATE modules SET note = 'y';",
     );
     let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
-    store.update_grant(deploy(), "acme".parse().unwrap(), change, None).await.unwrap();
+    store.update_alone(deploy(), "acme".parse().unwrap(), change, None).await.unwrap();
     let second = store.add_version(&address, &version("1.1.0"), record("bb"), None).await.unwrap();
     assert_eq!(second, Published::Created);
     assert_eq!(database.text("SELECT note FROM grants").as_deref(), Some("x"));
@@ -236,12 +275,12 @@ async fn a_package_takes_ten_thousand_versions_and_no_more() {
 async fn creating_a_grant_deletes_grants_that_ended_long_ago() {
     let database = Database::new();
     let ended = Grant { expires_at: Some(100), ..grant("old") };
-    database.records.create_grant(ended.clone(), None).await.unwrap();
+    database.records.create_alone(ended.clone(), None).await.unwrap();
     for (namespace, now, listed) in
         [("a", 99 + EXPIRED_GRANT_RETENTION, true), ("b", 100 + EXPIRED_GRANT_RETENTION, false)]
     {
         let next = Grant { created_at: now, ..grant(namespace) };
-        database.records.create_grant(next, None).await.unwrap();
+        database.records.create_alone(next, None).await.unwrap();
         let grants = database.records.grants(None, None).await.unwrap();
         assert_eq!(grants.contains(&ended), listed, "{now}");
     }
@@ -520,32 +559,4 @@ async fn sqlite_stores_a_sealed_keyring_and_the_host() {
     assert_eq!(store.record_host(&host).await.unwrap(), HostRecorded::Created);
     assert_eq!(store.record_host(&host).await.unwrap(), HostRecorded::Same);
     assert_eq!(store.host().await.unwrap(), Some(host));
-}
-
-#[tokio::test]
-async fn a_lease_on_files_of_grants_excludes_others_until_it_ends() {
-    let database = Database::new();
-    let store = &database.records;
-    let taken = |who: &'static str, now| async move {
-        match store.take_grant_lease(who, now).await.unwrap() {
-            LeaseTaken::Done(lease) => Ok(lease),
-            LeaseTaken::Held { by, until } => Err((by, until)),
-        }
-    };
-    let first = taken("a", 1000).await.unwrap();
-    assert_eq!(first.until(), 1000 + GRANT_LEASE);
-    assert_eq!(taken("b", 1000).await.unwrap_err(), ("a".to_owned(), 1000 + GRANT_LEASE));
-    let first = store.renew_grant_lease("a", first, 1010).await.unwrap().unwrap();
-    assert!(taken("b", 1000 + GRANT_LEASE).await.is_err(), "a renewed lease ends later");
-    let second = taken("b", 1010 + GRANT_LEASE).await.unwrap();
-    assert!(store.renew_grant_lease("a", first, 1011).await.unwrap().is_none());
-    store.end_grant_lease("b", second).await.unwrap();
-    let third = taken("c", 1011 + GRANT_LEASE).await.unwrap();
-    // Its holder's clock was far ahead.
-    assert!(taken("d", 0).await.is_ok());
-    store.end_grant_lease("c", third).await.unwrap();
-    assert!(taken("e", 1).await.is_err(), "only the holder ends a lease");
-    database.by_hand("UPDATE registry_records SET record = 'x' WHERE name = 'grant_lease'");
-    let error = store.take_grant_lease("e", 9000).await.unwrap_err();
-    assert_eq!(error.kind(), crate::StoreErrorKind::Corrupt, "{error}");
 }

@@ -2,6 +2,7 @@
 //! same on all backends.
 
 mod folder;
+mod leased_grants;
 mod leftovers;
 mod listed_versions;
 mod metadata;
@@ -13,7 +14,7 @@ mod publish_guard;
 mod sources;
 
 use stile_core::grants::{
-    Grant, GrantAccess, GrantNamespace, GrantTag, OperatorAccess, PrincipalState,
+    Grant, GrantAccess, GrantNamespace, GrantTag, OperatorAccess, Pin, PrincipalState,
 };
 use stile_core::identity::SingleUse;
 use stile_core::package::source::{AllowedSources, SourcesChange};
@@ -32,9 +33,9 @@ use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
-    Change, Created, Deleted, GrantLease, HostRecorded, LeaseTaken, LimitsChange, LimitsSet,
-    NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded,
-    Revocations, SingleUseOutcome, SourcesSet, StoreError, Updated,
+    Change, Created, Deleted, HostRecorded, Leased, LimitsChange, LimitsSet, NamespaceCreated,
+    NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations,
+    SingleUseOutcome, SourcesSet, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -130,15 +131,8 @@ impl Store {
         new: NewGrant,
         now: i64,
     ) -> Result<Created, StoreError> {
-        let grant = Grant {
-            principal: new.principal,
-            namespace: access.namespace().clone(),
-            permissions: new.permissions,
-            expires_at: new.expires_at,
-            created_by: access.actor().to_owned(),
-            created_at: now,
-        };
-        self.records.create_grant(grant, new.pin).await
+        let (grant, pin) = new_grant(access, new, now);
+        unleased(self.records.create_grant(grant, pin, None).await?)
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
@@ -151,7 +145,8 @@ impl Store {
         change: Change,
         expected: Option<&GrantTag>,
     ) -> Result<Updated, StoreError> {
-        self.records.update_grant(principal, access.namespace().clone(), change, expected).await
+        let on = access.namespace().clone();
+        unleased(self.records.update_grant(principal, on, change, expected, None).await?)
     }
 
     /// Deletes a grant.
@@ -164,7 +159,8 @@ impl Store {
         principal: Principal,
         expected: Option<&GrantTag>,
     ) -> Result<Deleted, StoreError> {
-        self.records.delete_grant(principal, access.namespace().clone(), expected).await
+        let on = access.namespace().clone();
+        unleased(self.records.delete_grant(principal, on, expected, None).await?)
     }
 
     /// Returns grants in order: all, those of a principal, or those on a namespace.
@@ -175,37 +171,6 @@ impl Store {
         namespace: Option<GrantNamespace>,
     ) -> Result<Vec<Grant>, StoreError> {
         self.records.grants(principal, namespace).await
-    }
-
-    /// Takes the lease on files of grants, so that no other program applies one at the same time.
-    ///
-    /// Changes of single grants need no lease. So a holder must still make each change on the
-    /// condition that the grant is as expected.
-    pub async fn take_grant_lease(
-        &self,
-        access: &OperatorAccess,
-        now: i64,
-    ) -> Result<LeaseTaken, StoreError> {
-        self.records.take_grant_lease(access.operator(), now).await
-    }
-
-    /// Extends the lease on files of grants. Returns `None` if another program has taken it.
-    pub async fn renew_grant_lease(
-        &self,
-        access: &OperatorAccess,
-        lease: GrantLease,
-        now: i64,
-    ) -> Result<Option<GrantLease>, StoreError> {
-        self.records.renew_grant_lease(access.operator(), lease, now).await
-    }
-
-    /// Ends the lease on files of grants. It changes nothing if another program has taken it.
-    pub async fn end_grant_lease(
-        &self,
-        access: &OperatorAccess,
-        lease: GrantLease,
-    ) -> Result<(), StoreError> {
-        self.records.end_grant_lease(access.operator(), lease).await
     }
 
     /// Creates the record of a namespace. It does not change an existing record.
@@ -358,5 +323,26 @@ impl Store {
             tokio::join!(self.records.diagnose(), self.blobs.diagnose(), keys);
         let records = (self.records.name().replace('`', ""), records);
         [records, blobs].into_iter().chain(keys).collect()
+    }
+}
+
+fn new_grant(access: &GrantAccess, new: NewGrant, now: i64) -> (Grant, Option<Pin>) {
+    let grant = Grant {
+        principal: new.principal,
+        namespace: access.namespace().clone(),
+        permissions: new.permissions,
+        expires_at: new.expires_at,
+        created_by: access.actor().to_owned(),
+        created_at: now,
+    };
+    (grant, new.pin)
+}
+
+/// Returns the answer of a change without a lease.
+fn unleased<T>(leased: Leased<T>) -> Result<T, StoreError> {
+    match leased {
+        Leased::Done(answer) => Ok(answer),
+        // A change loses only a lease that it has.
+        Leased::Lost => Err(StoreError::busy("another program applies a file of grants")),
     }
 }

@@ -36,8 +36,10 @@ impl DynamoDb {
         let read = || {
             Some(LeaseRecord {
                 revision: read_number(&row, "revision")?,
-                holder: read_text(&row, "holder")?.to_owned(),
-                until: read_number(&row, "until")?,
+                holder: match row.get("holder") {
+                    None => None,
+                    Some(_) => Some(read_text(&row, "holder")?.to_owned()),
+                },
             })
         };
         read().ok_or_else(|| {
@@ -83,12 +85,9 @@ pub(super) fn put_keyring(before: i64, keyring: &SealedKeyring) -> Write {
 /// It never deletes the item. If its revision started again, a delayed writer could mistake it for
 /// the old one.
 pub(super) fn put_grant_lease(before: i64, lease: &LeaseRecord) -> Write {
-    let fields = [
-        ("revision", number(lease.revision)),
-        ("holder", text(lease.holder.as_str())),
-        ("until", number(lease.until)),
-    ];
-    Write::put(lease_key(), fields).only_if_revision(before)
+    let holder = lease.holder.as_ref().map(|holder| ("holder", text(holder.as_str())));
+    let fields = [("revision", number(lease.revision))];
+    Write::put(lease_key(), fields.into_iter().chain(holder)).only_if_revision(before)
 }
 
 fn lease_key() -> Key {

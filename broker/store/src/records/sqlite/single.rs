@@ -46,8 +46,10 @@ pub(super) fn grant_lease(connection: &Connection) -> Result<LeaseRecord, StoreE
         let fields: Value = serde_json::from_str(&text).ok()?;
         Some(LeaseRecord {
             revision,
-            holder: fields.get("holder")?.as_str()?.to_owned(),
-            until: fields.get("until")?.as_i64()?,
+            holder: match fields.get("holder")? {
+                Value::Null => None,
+                holder => Some(holder.as_str()?.to_owned()),
+            },
         })
     };
     read().ok_or_else(|| {
@@ -57,7 +59,7 @@ pub(super) fn grant_lease(connection: &Connection) -> Result<LeaseRecord, StoreE
 
 /// Returns the text of the row of the lease. [`grant_lease`] reads it.
 pub(super) fn lease_to_text(lease: &LeaseRecord) -> String {
-    json!({ "holder": lease.holder, "until": lease.until }).to_string()
+    json!({ "holder": lease.holder }).to_string()
 }
 
 /// Returns the sealed keyring as it is now.
