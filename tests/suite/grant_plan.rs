@@ -32,7 +32,11 @@ ran = subprocess.Popen(sys.argv[1:], stdin=theirs, stderr=theirs, stdout=subproc
 os.write(ours, b'yes\\n')
 shown = ran.stdout.read()
 code = ran.wait()
-sys.stdout.buffer.write(shown + os.read(ours, 65536))
+os.close(theirs)
+try:
+    while part := os.read(ours, 65536): shown += part
+except OSError: pass
+sys.stdout.buffer.write(shown)
 sys.exit(code)";
 
 /// A store, and a home whose `stile-admin` uses it.
@@ -99,11 +103,15 @@ impl Registry {
     }
 
     async fn grant(&self, name: &str, on: &str, permissions: &[Permission]) {
+        self.grant_until(name, on, permissions, None).await;
+    }
+
+    async fn grant_until(&self, name: &str, on: &str, list: &[Permission], end: Option<i64>) {
         let grant = Grant {
             principal: Principal::parse_stored(&role(name)).unwrap(),
             namespace: on.parse().unwrap(),
-            permissions: permissions.iter().copied().collect(),
-            expires_at: None,
+            permissions: list.iter().copied().collect(),
+            expires_at: end,
             created_by: "test".to_owned(),
             created_at: 7,
         };
@@ -328,19 +336,10 @@ async fn on_a_terminal_the_plan_has_colours_and_apply_asks() {
 #[tokio::test]
 async fn a_grant_that_ended_is_made_again_also_if_the_table_lists_it_no_more() {
     let Some(test) = Registry::new().await else { return };
-    let principal = Principal::parse_stored(&role("deploy")).unwrap();
-    let ended = Grant {
-        principal: principal.clone(),
-        namespace: "acme".parse().unwrap(),
-        permissions: [Upload].into_iter().collect(),
-        expires_at: Some(system_time() - 60),
-        created_by: "test".to_owned(),
-        created_at: 7,
-    };
-    test.store.as_operator().create_grant(ended, None).await.unwrap();
+    test.grant_until("deploy", "acme", &[Upload], Some(system_time() - 60)).await;
     if let Some(aws) = &test.aws {
         // The table deletes items that ended long ago, and the document of the principal stays.
-        let keys = [("grants".to_owned(), format!("{principal} acme"))];
+        let keys = [("grants".to_owned(), format!("{} acme", role("deploy")))];
         for (pk, sk) in keys {
             let key = json!({ "pk": { "S": pk }, "sk": { "S": sk } });
             aws.dynamodb("DeleteItem", json!({ "Key": key })).await;
@@ -355,6 +354,16 @@ async fn a_grant_that_ended_is_made_again_also_if_the_table_lists_it_no_more() {
     let [grant] = grants.as_slice() else { panic!("{grants:?}") };
     assert_eq!((grant.permissions.to_string().as_str(), grant.expires_at), ("download", None));
     assert_eq!(test.done(&["plan", "grants.toml", "--check"]).await, format!("{SAME}\n"));
+}
+
+#[tokio::test]
+async fn an_ended_grant_of_the_name_in_another_case_is_deleted_for_the_new_one() {
+    let Some(test) = Registry::new().await else { return };
+    test.grant_until("Deploy", "acme", &[Upload], Some(system_time() - 60)).await;
+    test.write("grants.toml", &file(&["acme"], &[("deploy", "acme", &["download"])]));
+    let applied = test.done(&["apply", "grants.toml", "--yes"]).await;
+    assert!(applied.ends_with("created 1, changed 0, deleted 1\n"), "{applied}");
+    assert_eq!(test.lines().await, [format!("{} acme download", role("deploy"))].into());
 }
 
 /// The number of grants in a large file. The emulator is slow.
@@ -559,7 +568,8 @@ async fn apply_asks_nothing_if_the_plan_is_not_on_the_terminal() {
 async fn a_mistyped_name_is_refused_or_has_a_notice() {
     let Some(test) = Registry::new().await else { return };
     test.grant("deploy", "acme", &[Download]).await;
-    let named = file(&["acme", "amce"], &[("deplyo", "amce", &["download"])]);
+    let grants = [("deploy", "acme", &["download"][..]), ("deplyo", "amce", &["download"])];
+    let named = file(&["acme", "amce"], &grants);
     test.write("all.toml", &named.replace("[\"acme\", \"amce\"]", "\"all\""));
     for verb in [&["plan", "all.toml"][..], &["apply", "all.toml", "--yes"], &["export"]] {
         let arguments = [verb, &["--namespace", "acem"]].concat();
@@ -568,7 +578,7 @@ async fn a_mistyped_name_is_refused_or_has_a_notice() {
     }
     test.done(&["plan", "all.toml", "--namespace", "amce"]).await;
     test.done(&["plan", "all.toml", "--namespace", "acme"]).await;
-    test.write("named.toml", &named.replace("[[grant]]", DEPLOY_TOO));
+    test.write("named.toml", &named);
     for arguments in [&["plan", "named.toml"][..], &["apply", "named.toml", "--yes"]] {
         let ran = test.admin(arguments).await;
         assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -581,7 +591,3 @@ async fn a_mistyped_name_is_refused_or_has_a_notice() {
         assert_eq!(notices, expected);
     }
 }
-
-/// A grant that the store has, before another one.
-const DEPLOY_TOO: &str = "[[grant]]\nprincipal = \"arn:aws:iam::111122223333:role/deploy\"\n\
-                          namespace = \"acme\"\npermissions = [\"download\"]\n[[grant]]";
