@@ -20,6 +20,7 @@ const TICK: Duration = Duration::from_millis(100);
 const SENDING: &str = "sending {bytes} of {total_bytes} {wide_bar}";
 const DOWNLOADING: &str = "downloading {bytes} of {total_bytes} {wide_bar}";
 const DOWNLOADING_UNKNOWN: &str = "downloading {bytes} {spinner}";
+const ARCHIVES: &str = "{msg} {pos} of {len} archives {wide_bar}";
 const WAITING: &str = "{spinner} {msg}";
 
 /// Creates a bar for an upload of that many bytes.
@@ -35,6 +36,13 @@ pub(crate) fn download_bar(bytes: Option<u64>) -> ProgressBar {
         Some(_) => styled(bar, DOWNLOADING),
         None => styled(bar, DOWNLOADING_UNKNOWN),
     }
+}
+
+/// Creates a bar for archives, of which the number is set later. `done` says what happens to them.
+pub(crate) fn archives_bar(done: &'static str) -> ProgressBar {
+    let bar = styled(ProgressBar::with_draw_target(Some(0), target()), ARCHIVES);
+    bar.set_message(done);
+    bar
 }
 
 /// Waits for work, and shows a spinner with these words if that takes long.
@@ -89,7 +97,7 @@ mod tests {
 
     #[test]
     fn each_template_is_valid() {
-        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, WAITING] {
+        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, ARCHIVES, WAITING] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -47,4 +47,4 @@ pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
 pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
-pub use store::{AwsCreated, FolderCreated, Store};
+pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};

@@ -40,6 +40,7 @@ use stile_protocol::names::Namespace;
 pub use dynamodb::DynamoDb;
 pub use outbox::MAX_WAITING;
 pub use sqlite::Sqlite;
+pub(crate) use sqlite::copies;
 pub use sqlite::migrations::Migrated;
 pub use usage::COUNTS_PER_COMMIT;
 
