@@ -211,6 +211,7 @@ async fn a_proof_from_before_a_restore_is_refused_and_one_from_after_is_accepted
     let registry = Registry::new().await;
     registry.back_up().await.unwrap();
     let identity = deploy();
+    registry.test.sts.add_identity(identity.clone());
     // The signer's clock is ahead, by as much as the broker accepts.
     let at = registry.test.time();
     let used = registry.test.proof(&identity).now(at + 120).build();
@@ -475,12 +476,12 @@ async fn only_its_owner_can_read_a_backup_and_it_contains_no_key_of_tokens() {
         .map(|key| key["secret"].as_str().unwrap())
         .collect();
     assert!(!secrets.is_empty());
-    let restored = tempfile::tempdir().unwrap();
-    restore(&registry.out(), restored.path(), 0).await.unwrap();
-    for folder in [&registry.out(), restored.path()] {
-        let found = all_below(folder);
+    let restored = registry.folder.path().join("new");
+    restore(&registry.out(), &restored, 0).await.unwrap();
+    for folder in [registry.out(), restored] {
+        let found = all_below(&folder);
         assert!(found.len() > 8, "{found:?}");
-        for path in found.iter().chain([&folder.to_path_buf()]) {
+        for path in found.iter().chain([&folder]) {
             let mode = fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
             if path.is_dir() {
