@@ -357,7 +357,7 @@ async fn a_damaged_or_missing_archive_fails_the_backup_and_the_one_before_it_sta
 #[tokio::test]
 async fn a_full_disk_fails_the_backup_and_the_one_before_it_stays() {
     let Some(disk) = SmallDisk::mount(4) else { return };
-    let mut registry = Registry::new().await;
+    let registry = Registry::new().await;
     fs::set_permissions(disk.path(), Permissions::from_mode(0o700)).unwrap();
     let out = disk.path().join("backup");
     registry.back_up_to(&out).await.unwrap();
@@ -371,7 +371,6 @@ async fn a_full_disk_fails_the_backup_and_the_one_before_it_stays() {
     let data = tempfile::tempdir().unwrap();
     assert_eq!(restore(&out, data.path(), 0).await.unwrap().archives, 3);
     assert_eq!(registry.back_up_to(&out).await.unwrap().copied, 1);
-    registry.folder = tempfile::tempdir().unwrap();
 }
 
 #[tokio::test]
@@ -430,9 +429,8 @@ async fn a_restore_writes_only_to_an_empty_folder_and_only_a_backup_that_it_can_
     refused(data, &new, "is not a backup").await;
     refused(&folder.join("missing"), &new, "is not a backup").await;
 
-    let databases =
-        all_below(&out).into_iter().filter(|path| path.extension().is_some_and(|e| e == "sqlite3"));
-    let database = databases.last().unwrap();
+    let is_database = |path: &PathBuf| path.extension().is_some_and(|end| end == "sqlite3");
+    let database = all_below(&out).into_iter().find(is_database).unwrap();
     let whole = fs::read(&database).unwrap();
     let connection = Connection::open(&database).unwrap();
     let format: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();

@@ -78,7 +78,7 @@ impl Manifest {
 
     /// Replaces the manifest of a folder. When this returns, the new one is on disk.
     ///
-    /// `unfinished` is the folder of temporary files.
+    /// `unfinished` is an empty temporary file in the same file system.
     pub(super) fn write(
         &self,
         folder: &Path,
