@@ -363,8 +363,8 @@ async fn of_two_uploads_of_one_version_one_is_published() {
     assert_eq!(outcomes, [201, 409], "{} {}", one_done.text(), two_done.text());
     assert_eq!(registry.fetched("1.0.0").await, (200, published));
     for (session, done) in [(one, one_done), (two, two_done)] {
-        if done.text().contains("someone else is about to publish") {
-            // The other one could have failed, so the upload stays until somebody completes it.
+        if done.text().contains("with other content, is in progress") {
+            // The other one could have failed, so the upload stays until a client completes it.
             assert_ne!(registry.row(&session).await, Value::Null);
             assert_eq!(registry.complete("1.0.0", &session).await.status, 409);
         }

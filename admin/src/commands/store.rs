@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use stile_core::audit::{Kind, Outcome};
-use stile_core::clock::{Clock, rfc3339};
+use stile_core::clock::rfc3339;
 use stile_core::grants::OperatorAccess;
 use stile_protocol::audience::Audience;
-use stile_store::{HostRecorded, Leftover, Migrated, Store};
+use stile_store::{HostRecorded, Leftover, Migrated, Repaired, Store};
 
 use super::{CommandResult, Context, event, operator_on_aws, record};
 use crate::aws_session;
@@ -143,7 +143,7 @@ const SETTLED: i64 = 24 * 3600;
 
 async fn check(
     context: &Context,
-    StoreCheck { store, repair }: StoreCheck,
+    StoreCheck { store, repair, older_than }: StoreCheck,
 ) -> Result<(), CommandError> {
     if let StoreLocation::Folder(folder) = store.location()? {
         let Migrated { from, to } = Store::pending_migration(&folder, store.embedded_deadlines())?;
@@ -163,17 +163,21 @@ async fn check(
             StoreLocation::Folder(folder) => folder.display().to_string(),
             StoreLocation::Aws(place) => place.bucket,
         });
-        let clock = Clock::system();
-        let deleting = Box::pin(opened.store.delete_leftovers(&opened.operator, &clock));
-        let deleted = spinning("deleting leftovers", deleting).await;
-        let outcome = |deleted: &Vec<Leftover>| match deleted.is_empty() {
+        let written_until = context.now.saturating_sub(older_than);
+        let deleting = opened.store.delete_leftovers(&opened.operator, written_until, context.now);
+        let repaired = spinning("deleting leftovers", Box::pin(deleting)).await;
+        let outcome = |repaired: &Repaired| match repaired.deleted.is_empty() {
             true => Outcome::Unchanged,
             false => Outcome::Deleted,
         };
-        let deleted = record(event, deleted, outcome)?;
+        let Repaired { deleted, kept, error } = record(event, repaired, outcome)?;
+        for (leftover, reason) in &kept {
+            notice(format_args!("kept `{}`: {reason}", leftover.archive));
+        }
         let bytes: u64 = deleted.iter().map(|leftover| leftover.bytes).sum();
         notice(format_args!("deleted {} archives with {bytes} bytes", deleted.len()));
-        return list(context, &deleted);
+        list(context, &deleted)?;
+        return error.map_or(Ok(()), |error| Err(error.into()));
     }
     let opened = context.open(&store).await?;
     let looking = Box::pin(opened.store.leftovers(&opened.operator));

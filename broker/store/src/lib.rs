@@ -20,6 +20,7 @@ mod files;
 mod keys;
 mod outgoing;
 mod records;
+mod repaired;
 mod retry;
 mod store;
 
@@ -47,4 +48,5 @@ pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
 pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
+pub use repaired::Repaired;
 pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};

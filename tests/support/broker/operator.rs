@@ -1,6 +1,5 @@
 //! Changes grants and revocations in tests with an operator's access, as the admin program does.
 
-use stile_core::clock::Clock;
 use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
 use stile_core::package::source::{AllowedObjects, AllowedSource, SourcesChange};
@@ -10,8 +9,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
     Change, Created, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
-    NamespaceCreated, NamespaceSummary, NewGrant, Revocations, SingleUseOutcome, SourcesSet, Store,
-    StoreError, Updated,
+    NamespaceCreated, NamespaceSummary, NewGrant, Repaired, Revocations, SingleUseOutcome,
+    SourcesSet, Store, StoreError, Updated,
 };
 
 use crate::aws::emulated::REGION;
@@ -181,9 +180,13 @@ impl Operated<'_> {
         self.0.revocations(&operator()).await
     }
 
-    /// Deletes old archives that no version names, and returns them.
-    pub async fn delete_leftovers(&self, clock: &Clock) -> Result<Vec<Leftover>, StoreError> {
-        self.0.delete_leftovers(&operator(), clock).await
+    /// Deletes archives that were written until then and that no version names.
+    pub async fn delete_leftovers(
+        &self,
+        written_until: i64,
+        now: i64,
+    ) -> Result<Repaired, StoreError> {
+        self.0.delete_leftovers(&operator(), written_until, now).await
     }
 
     /// Lists archives that no version names.

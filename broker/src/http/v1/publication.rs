@@ -73,7 +73,7 @@ pub(super) fn reply(
             return Err(ApiError::new(
                 ErrorCode::Conflict,
                 format!(
-                    "someone else is about to publish `{address}` {version} with other content"
+                    "another publish of `{address}` {version}, with other content, is in progress"
                 ),
             )
             .hint("try again in two minutes, or publish the next version"));

@@ -15,7 +15,7 @@ use super::disk_space::{DISK_RESERVE, DiskSpace};
 use super::metadata_files;
 use crate::blocking::blocking;
 use crate::files;
-use crate::{EmbeddedDeadlines, Leftover, StoreError};
+use crate::{EmbeddedDeadlines, Leftover, Repaired, StoreError};
 
 /// The file of the lock that all publishers share. Only a sweep of archives takes it alone.
 const LOCK: &str = "archives.lock";
@@ -206,7 +206,7 @@ impl Disk {
     }
 
     /// Deletes the archives written until then whose file name is not in the set, and the metadata
-    /// without an archive in the set. Returns the deleted archives.
+    /// without an archive in the set. Returns what it deleted, and the archives that it could not.
     ///
     /// The set must be read after the lock was taken.
     pub(crate) async fn delete_unnamed(
@@ -214,18 +214,24 @@ impl Disk {
         lock: SweepLock,
         named: HashSet<String>,
         written_until: i64,
-    ) -> Result<Vec<Leftover>, StoreError> {
+    ) -> Result<Repaired, StoreError> {
         let folder = Arc::clone(&self.folder);
         blocking(move || {
-            let mut deleted = Vec::new();
+            let mut repaired = Repaired::default();
             for leftover in unnamed(&folder.join("archives"), &named)? {
                 let path = folder.join(&leftover.archive);
                 // A process of an earlier release, which takes no lock, may have written it again.
                 let is_old = fs::symlink_metadata(&path)
                     .is_ok_and(|metadata| metadata.mtime() <= written_until);
-                if is_old && fs::remove_file(&path).is_ok() {
-                    tracing::info!(archive = %path.display(), "deleted an archive that no version names");
-                    deleted.push(leftover);
+                if !is_old {
+                    continue;
+                }
+                match fs::remove_file(&path) {
+                    Ok(()) => {
+                        tracing::info!(archive = %path.display(), "deleted an archive that no version names");
+                        repaired.deleted.push(leftover);
+                    }
+                    Err(error) => repaired.kept.push((leftover, error.to_string())),
                 }
             }
             let metadata = folder.join(METADATA);
@@ -235,7 +241,7 @@ impl Disk {
                 }
             }
             drop(lock);
-            Ok(deleted)
+            Ok(repaired)
         })
         .await
     }

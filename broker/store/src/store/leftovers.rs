@@ -2,12 +2,10 @@
 //! temporary files.
 //!
 //! A broker deletes only archives on a disk. A lock keeps its sweep away from a publish that is in
-//! progress in any process. A broker has no right to delete an archive in a bucket. An operator has,
-//! and reserves the version for that time.
+//! progress in any process. A broker has no right to delete an archive in a bucket.
 
 use std::collections::{HashMap, HashSet};
 
-use stile_core::clock::Clock;
 use stile_core::grants::OperatorAccess;
 use stile_core::package::sweep_uploads;
 
@@ -15,9 +13,9 @@ use super::Store;
 use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key};
 use crate::blocking::blocking;
 use crate::files::{ABANDONED, SUPERFLUOUS};
-use crate::records::model::{Content, OBJECT_FORMAT};
+use crate::records::model::OBJECT_FORMAT;
 use crate::records::{DynamoDb, Records};
-use crate::{Leftover, StoreError, Swept};
+use crate::{Leftover, Repaired, StoreError, Swept};
 
 impl Store {
     /// Deletes the temporary files that killed processes left a day ago or earlier, and the archives
@@ -38,7 +36,7 @@ impl Store {
         let archives = match &self.blobs {
             Blobs::Disk(disk) => {
                 match self.sweep_archives(disk, now.saturating_sub(SUPERFLUOUS)).await? {
-                    Sweep::Deleted(deleted) => deleted.len(),
+                    Sweep::Done(repaired) => repaired.deleted.len(),
                     Sweep::Busy => 0,
                     Sweep::OfOthers { named, old } => {
                         tracing::error!(
@@ -57,8 +55,12 @@ impl Store {
     }
 
     /// Deletes the archives on a disk that were written until then and that no version names.
-    async fn sweep_archives(&self, disk: &Disk, written_until: i64) -> Result<Sweep, StoreError> {
-        let nothing = || Ok(Sweep::Deleted(Vec::new()));
+    pub(super) async fn sweep_archives(
+        &self,
+        disk: &Disk,
+        written_until: i64,
+    ) -> Result<Sweep, StoreError> {
+        let nothing = || Ok(Sweep::Done(Repaired::default()));
         // Without the lock first, because usually there is nothing to delete.
         let Some(named) = self.named_files().await? else { return nothing() };
         let unnamed = disk.unnamed(named.clone()).await?;
@@ -76,40 +78,7 @@ impl Store {
         if !is_of_these_archives(expected, old) {
             return Ok(Sweep::OfOthers { named: expected, old });
         }
-        disk.delete_unnamed(lock, named, written_until).await.map(Sweep::Deleted)
-    }
-
-    /// Deletes the archives that no version names and that are at least a day old. Returns them.
-    ///
-    /// In a bucket, it first reserves the version, so that nobody publishes it meanwhile. The clock says
-    /// until when the reservation lasts.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), if the records can be
-    /// those of other archives.
-    pub async fn delete_leftovers(
-        &self,
-        _: &OperatorAccess,
-        clock: &Clock,
-    ) -> Result<Vec<Leftover>, StoreError> {
-        let written_until = clock.now().saturating_sub(ABANDONED);
-        let swept = match (&self.blobs, &self.records) {
-            (Blobs::Disk(disk), _) => self.sweep_archives(disk, written_until).await?,
-            (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => {
-                sweep_objects(s3, dynamodb, written_until, clock).await?
-            }
-            (Blobs::S3(_), Records::Sqlite(_)) => return Err(cannot_compare()),
-        };
-        match swept {
-            Sweep::Deleted(deleted) => Ok(deleted),
-            Sweep::Busy => {
-                Err(StoreError::busy("a publish is in progress, so no archive is deleted"))
-            }
-            Sweep::OfOthers { named, old } => Err(StoreError::misconfigured(format!(
-                "the store names {named} archives, and {old} old ones have no version, so none is deleted: it can be the store of other archives; hint: compare the names of the data folder, or of table and bucket"
-            ))),
-        }
+        disk.delete_unnamed(lock, named, written_until).await.map(Sweep::Done)
     }
 
     /// Returns the archives that no version names. It changes nothing.
@@ -119,9 +88,7 @@ impl Store {
         match (&self.blobs, &self.records) {
             (Blobs::Disk(disk), _) => match self.named_files().await? {
                 Some(named) => disk.unnamed(named).await,
-                None => Err(StoreError::misconfigured(
-                    "a newer release wrote this store; hint: use its `stile-admin`",
-                )),
+                None => Err(newer_release()),
             },
             (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => {
                 Ok(unnamed_objects(s3, dynamodb).await?.unnamed)
@@ -132,7 +99,7 @@ impl Store {
 
     /// Returns the names of the files that versions name. `None` if this program cannot know all of
     /// them.
-    async fn named_files(&self) -> Result<Option<HashSet<String>>, StoreError> {
+    pub(super) async fn named_files(&self) -> Result<Option<HashSet<String>>, StoreError> {
         let Records::Sqlite(sqlite) = &self.records else { return Ok(None) };
         let named = sqlite.named_archives().await?;
         let file_names = |named: Vec<(String, String)>| {
@@ -150,19 +117,23 @@ const FEW: usize = 16;
 ///
 /// Lost races and kills leave single files. A new database, the one of another folder, or an old
 /// backup leaves many, and to delete them would lose versions.
-const fn is_of_these_archives(named: usize, old: usize) -> bool {
+pub(super) const fn is_of_these_archives(named: usize, old: usize) -> bool {
     named > 0 && (old <= FEW || old <= named / 10)
 }
 
-fn cannot_compare() -> StoreError {
+pub(super) fn newer_release() -> StoreError {
+    StoreError::misconfigured("a newer release wrote this store; hint: use its `stile-admin`")
+}
+
+pub(super) fn cannot_compare() -> StoreError {
     StoreError::misconfigured("this program cannot compare a bucket with a database")
 }
 
 /// The result of looking for archives to delete.
 #[derive(Debug)]
-enum Sweep {
-    /// These are deleted.
-    Deleted(Vec<Leftover>),
+pub(super) enum Sweep {
+    /// The old ones are deleted.
+    Done(Repaired),
     /// A publish is in progress, so none is deleted.
     Busy,
     /// The records can be those of other archives, so none is deleted.
@@ -171,14 +142,14 @@ enum Sweep {
 
 /// The objects of a bucket, compared with the versions of all packages.
 #[derive(Debug, Default)]
-struct Objects {
+pub(super) struct Objects {
     /// The number of object versions that versions name.
-    named: usize,
+    pub(super) named: usize,
     /// The object versions that no version names.
-    unnamed: Vec<Leftover>,
+    pub(super) unnamed: Vec<Leftover>,
 }
 
-async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Objects, StoreError> {
+pub(super) async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Objects, StoreError> {
     // The objects of a package come one after another, so that each package is read once.
     let (mut package, mut named) = (None, HashMap::new());
     let mut objects = Objects::default();
@@ -203,52 +174,4 @@ async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Objects, StoreE
         }
     }
     Ok(objects)
-}
-
-/// Who reserves a version whose leftovers are deleted. No content has this digest.
-const SWEEP: &str = "sweep";
-
-/// The time for which a sweep reserves a version, in seconds. A deletion takes one call.
-const SWEEP_FOR: i64 = 60;
-
-/// Deletes the objects that were written until then and that no version names.
-async fn sweep_objects(
-    s3: &S3,
-    dynamodb: &DynamoDb,
-    written_until: i64,
-    clock: &Clock,
-) -> Result<Sweep, StoreError> {
-    let Objects { named, unnamed } = unnamed_objects(s3, dynamodb).await?;
-    let old = unnamed.into_iter().filter(|object| object.written_at <= written_until);
-    // An object with another kind of name was not written by a broker.
-    let old: Vec<_> =
-        old.filter_map(|object| Some((parse_archive_key(&object.archive)?, object))).collect();
-    if !old.is_empty() && !is_of_these_archives(named, old.len()) {
-        return Ok(Sweep::OfOthers { named, old: old.len() });
-    }
-    let mut deleted = Vec::new();
-    for ((address, version), object) in old {
-        let now = clock.now();
-        let until = now.saturating_add(SWEEP_FOR);
-        if !dynamodb.reserve(&address, &version, SWEEP, now, until).await? {
-            continue;
-        }
-        // A publish that ended before the reservation has its record by now.
-        let published = dynamodb.version(&address, &version).await?.map(|record| record.content);
-        let is_named = published.is_some_and(|content| match content {
-            Content::Archive(archive) => {
-                archive_key(&address, &version, &archive.sha256, archive.format) == object.archive
-                    && archive.object_version == object.object_version
-            }
-            Content::Source(_) | Content::Object(_) => false,
-        });
-        // A machine that was suspended meanwhile has lost the reservation.
-        if !is_named && clock.now() < until {
-            s3.delete_archive(&object).await?;
-            deleted.push(object);
-        }
-        // Publishers need not wait for the end of the reservation.
-        dynamodb.reserve(&address, &version, SWEEP, now, 0).await?;
-    }
-    Ok(Sweep::Deleted(deleted))
 }

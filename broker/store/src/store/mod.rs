@@ -11,6 +11,7 @@ mod on_aws;
 mod outbox;
 mod packages;
 mod publish_guard;
+mod repair;
 mod sources;
 
 use stile_core::grants::{Grant, GrantAccess, GrantNamespace, OperatorAccess, PrincipalState};

@@ -22,8 +22,25 @@ const SLOWEST_TRANSFER: u64 = 1_000_000;
 pub(super) enum PublishGuard {
     /// The publishers' lock of the data folder, held until it is dropped.
     Folder { _lock: PublishLock },
-    /// The reservation in the table, which the commit ends.
-    Reservation,
+    /// Nothing, for a version without an archive in a data folder.
+    Nothing,
+    /// The reservation in the table, which a commit ends.
+    Reservation { dynamodb: DynamoDb, address: PackageAddress, version: Version, sha256: String },
+}
+
+impl PublishGuard {
+    /// Ends the reservation, if the publish did not add the version. Otherwise other content for the
+    /// version would have to wait.
+    pub(super) async fn release(self) {
+        if let Self::Reservation { dynamodb, address, version, sha256 } = self
+            && let Err(error) = dynamodb.release(&address, &version, &sha256).await
+        {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot end the reservation of a version; it ends by itself in some minutes"
+            );
+        }
+    }
 }
 
 impl Store {
@@ -43,8 +60,7 @@ impl Store {
                 Ok(Some(PublishGuard::Folder { _lock: lock }))
             }
             (Blobs::S3(_), Records::DynamoDb(dynamodb)) => {
-                let reserved = reserve(dynamodb, address, version, sha256, bytes, now).await?;
-                Ok(reserved.then_some(PublishGuard::Reservation))
+                reserve(dynamodb, address, version, sha256, bytes, now).await
             }
             (Blobs::S3(_), Records::Sqlite(_)) => Err(StoreError::misconfigured(
                 "this program cannot keep the archives of a database in a bucket",
@@ -52,21 +68,22 @@ impl Store {
         }
     }
 
-    /// Begins to publish a version without an archive. Returns whether nobody else is about to publish
-    /// it with other content.
-    pub(super) async fn reserve_without_archive(
+    /// Begins to publish a version without an archive. In a data folder, no sweep can delete anything
+    /// of it, so it needs no lock.
+    ///
+    /// `None` if another publisher is about to publish the version with other content.
+    pub(super) async fn guard_without_archive(
         &self,
         address: &PackageAddress,
         version: &Version,
         sha256: &str,
         now: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<PublishGuard>, StoreError> {
         match &self.records {
             Records::DynamoDb(dynamodb) => {
                 reserve(dynamodb, address, version, sha256, 0, now).await
             }
-            // There is no archive that a sweep of the data folder could delete.
-            Records::Sqlite(_) => Ok(true),
+            Records::Sqlite(_) => Ok(Some(PublishGuard::Nothing)),
         }
     }
 }
@@ -78,8 +95,14 @@ async fn reserve(
     sha256: &str,
     bytes: u64,
     now: i64,
-) -> Result<bool, StoreError> {
+) -> Result<Option<PublishGuard>, StoreError> {
     let transfer = i64::try_from(bytes / SLOWEST_TRANSFER).unwrap_or(i64::MAX);
     let until = now.saturating_add(RESERVED_FOR).saturating_add(transfer);
-    dynamodb.reserve(address, version, sha256, now, until).await
+    let reserved = dynamodb.reserve(address, version, sha256, now, until).await?;
+    Ok(reserved.then(|| PublishGuard::Reservation {
+        dynamodb: dynamodb.clone(),
+        address: address.clone(),
+        version: version.clone(),
+        sha256: sha256.to_owned(),
+    }))
 }

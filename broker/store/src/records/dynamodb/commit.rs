@@ -79,14 +79,19 @@ impl DynamoDb {
                 }
             }
             Mutation::AddVersion { address, version, record } => {
-                let end = reservations::end(address, version, &record.content.sha256());
+                let content = &record.content;
+                let (holder, object_version) = (content.sha256(), content.object_version());
+                let end = reservations::end(address, version, &holder, object_version);
                 vec![packages::add_version(address, version, record), end]
             }
             Mutation::MoveArchive { address, version, sha256, object_version } => {
                 let moved =
                     self.moved_archive(address, version, sha256, object_version.as_deref()).await?;
                 match moved {
-                    Some(write) => vec![write, reservations::end(address, version, sha256)],
+                    Some(write) => {
+                        let object_version = object_version.as_deref();
+                        vec![write, reservations::end(address, version, sha256, object_version)]
+                    }
                     None => return Ok(Rendered::Refused),
                 }
             }
