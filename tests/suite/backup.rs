@@ -99,11 +99,11 @@ fn archive_in(folder: &Path, patch: usize) -> PathBuf {
 }
 
 async fn back_up(data: &Path, out: &Path, now: i64) -> Result<BackedUp, StoreError> {
-    Store::back_up(&operator(), data, out, time_limits::embedded(), now, |_| {}).await
+    Store::back_up_folder(&operator(), data, out, time_limits::embedded(), now, |_| {}).await
 }
 
 async fn restore(from: &Path, data: &Path, now: i64) -> Result<Restored, StoreError> {
-    Store::restore(&operator(), from, data, now, |_| {}).await
+    Store::restore_folder(&operator(), from, data, now, |_| {}).await
 }
 
 /// Returns the listed versions of a restored registry. Each has its archive, and no archive is left.

@@ -121,12 +121,13 @@ async fn a_folder_of_an_earlier_release_is_backed_up_without_a_migration_and_res
     for release in fixture::releases() {
         let (data, out) = (fixture::folder(&release), tempfile::tempdir().unwrap());
         let (out, limits) = (out.path().join("backup"), time_limits::embedded());
-        let done = Store::back_up(&operator(), data.path(), &out, limits, 0, |_| {}).await.unwrap();
+        let done =
+            Store::back_up_folder(&operator(), data.path(), &out, limits, 0, |_| {}).await.unwrap();
         assert!(done.format == 0 && done.archives > 0, "{release}: {done:?}");
         let pending = Store::pending_migration(data.path(), limits).unwrap();
         assert_eq!(pending.from, 0, "{release}: the data folder is as it was");
         let new = out.with_file_name("new");
-        Store::restore(&operator(), &out, &new, 0, |_| {}).await.unwrap();
+        Store::restore_folder(&operator(), &out, &new, 0, |_| {}).await.unwrap();
         let restored = Store::open_folder(&new, limits).unwrap();
         assert_eq!(restored.as_operator().leftovers().await.unwrap(), [], "{release}");
         assert!(!restored.as_operator().grants(None, None).await.unwrap().is_empty(), "{release}");

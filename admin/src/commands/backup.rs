@@ -25,7 +25,8 @@ pub(crate) async fn back_up(context: &Context, Backup { out, store }: Backup) ->
     let bar = archives_bar("copied");
     let on_progress = shown_on(&bar);
     let deadlines = store.embedded_deadlines();
-    let copying = Store::back_up(&operator, &data, &out, deadlines, context.now, on_progress);
+    let copying =
+        Store::back_up_folder(&operator, &data, &out, deadlines, context.now, on_progress);
     let done = copying.await;
     bar.finish_and_clear();
     let done = record(event, done, |_| Outcome::Created)?;
@@ -54,7 +55,7 @@ pub(crate) async fn restore(context: &Context, Restore { from, store }: Restore)
     event.resource(data.display().to_string());
     let bar = archives_bar("restored");
     let on_progress = shown_on(&bar);
-    let copying = Store::restore(&operator, &from, &data, context.now, on_progress);
+    let copying = Store::restore_folder(&operator, &from, &data, context.now, on_progress);
     let done = copying.await;
     bar.finish_and_clear();
     let done = record(event, done, |_| Outcome::Created)?;
@@ -74,7 +75,7 @@ pub(crate) async fn restore(context: &Context, Restore { from, store }: Restore)
     context.output.outcome(line, &json)?;
     let flag = format!("--data {}", quoted(&shown));
     notice(format_args!(
-        "revocations are those of {taken_at}: who was revoked later is not revoked any more; hint: compare `stile-admin token list {flag}` with your audit log, and revoke again"
+        "revocations are those of {taken_at}: a principal that was revoked later is not revoked; hint: compare `stile-admin token list {flag}` with your audit log, and revoke again"
     ));
     notice(format_args!(
         "grants are those of {taken_at}: a grant that was deleted later is there again; hint: compare `stile-admin grant list {flag}` with your audit log, and delete again"

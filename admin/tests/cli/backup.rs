@@ -21,7 +21,7 @@ fn a_backup_is_restored_and_the_program_says_what_is_not_as_it_was() {
     assert!(run.stdout.starts_with("restored registry `registry.example.com` as of 20"), "{run:?}");
     assert!(run.stdout.ends_with(" to `new`: 0 archives with 0 bytes\n"), "{run:?}");
     for part in [
-        "who was revoked later is not revoked any more; hint: compare `stile-admin token list --data new` with",
+        "a principal that was revoked later is not revoked; hint: compare `stile-admin token list --data new` with",
         "a grant that was deleted later is there again; hint: compare `stile-admin grant list --data new` with",
         "all earlier tokens are invalid, and the registry gives new ones for proofs that are signed from 20",
     ] {

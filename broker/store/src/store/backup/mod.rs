@@ -61,7 +61,7 @@ impl Store {
     ///
     /// It copies only archives that the backup does not have, and verifies them while it copies. The
     /// previous backup in the folder stays whole until this one is complete.
-    pub async fn back_up(
+    pub async fn back_up_folder(
         _: &OperatorAccess,
         data: &Path,
         out: &Path,
@@ -77,7 +77,7 @@ impl Store {
     ///
     /// The folder gets no keyring: the first broker creates a new one, so every earlier token is
     /// invalid. The database records the restore, so that brokers refuse proofs from before it.
-    pub async fn restore(
+    pub async fn restore_folder(
         _: &OperatorAccess,
         from: &Path,
         data: &Path,
