@@ -1,5 +1,6 @@
 //! The command line: commands, flags and help. Only this module reads environment variables.
 
+mod backup;
 mod grant;
 mod module;
 mod namespace;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
+pub(crate) use self::backup::*;
 pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
@@ -20,7 +22,8 @@ use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations and published modules
 ///
-/// `store`, `namespace`, `grant`, `token` and `webhook` open the store directly. The broker need not run.
+/// `store`, `namespace`, `grant`, `token`, `webhook`, `backup` and `restore` open the store directly.
+/// The broker need not run.
 /// `module` calls the broker, with a token for your AWS identity.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
@@ -109,6 +112,30 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: ModuleVerb,
     },
+    /// Copy a data folder into a backup, while brokers serve it
+    ///
+    /// It copies the database as it is at one moment, and every archive that it names. Repeat it with
+    /// the same folder: it copies only archives that the backup does not have, and verifies them. The
+    /// previous backup stays whole until the new one is complete, also if you stop the program.
+    ///
+    /// The backup has no keyring, and no key of tokens. It has the secrets of webhooks, so keep it as
+    /// private as the data folder. Only its owner can read it.
+    ///
+    /// It migrates nothing, so use it before an upgrade. A store on AWS needs no such backup: see
+    /// `docs/operations.md`.
+    ///
+    /// Example: `stile-admin backup --data /var/lib/stile --out /backup/stile`
+    Backup(Backup),
+    /// Restore a backup into a new data folder
+    ///
+    /// Stop the brokers of the registry first. It verifies each archive while it copies.
+    ///
+    /// The new folder has no keyring, so every earlier token is invalid, and users get new ones. For
+    /// two minutes, the registry accepts no proof. Grants and revocations are those of the backup, so
+    /// repeat what you revoked since.
+    ///
+    /// Example: `stile-admin restore --from /backup/stile --data /var/lib/stile-restored`
+    Restore(Restore),
     /// Show the configuration of this program
     Config {
         #[command(subcommand)]

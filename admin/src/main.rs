@@ -37,7 +37,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use crate::claims::Claims;
 use crate::cli::{Cli, ConfigVerb, Noun};
 use crate::commands::{
-    CommandResult, Context, config_show, grant, module, namespace, store, token, webhook,
+    CommandResult, Context, backup, config_show, grant, module, namespace, store, token, webhook,
 };
 use crate::error::CommandError;
 use crate::output::{Output, OutputFormat};
@@ -108,6 +108,8 @@ fn run(
             Noun::Token { verb } => token::run(context, verb).await,
             Noun::Webhook { verb } => webhook::run(context, verb).await,
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
+            Noun::Backup(args) => backup::back_up(context, args).await,
+            Noun::Restore(args) => backup::restore(context, args).await,
             Noun::Config { verb: ConfigVerb::Show(wanted) } => {
                 config_show::run(context, &wanted, parser, matches).await
             }

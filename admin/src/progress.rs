@@ -22,6 +22,7 @@ const SENDING: &str = "sending {bytes} of {total_bytes} {wide_bar}";
 const DOWNLOADING: &str = "downloading {bytes} of {total_bytes} {wide_bar}";
 const DOWNLOADING_UNKNOWN: &str = "downloading {bytes} {spinner}";
 const APPLYING: &str = "made {pos} of {len} changes {wide_bar}";
+const ARCHIVES: &str = "{msg} {pos} of {len} archives {wide_bar}";
 const WAITING: &str = "{spinner} {msg}";
 
 /// Creates a bar for an upload of that many bytes.
@@ -43,6 +44,13 @@ pub(crate) fn download_bar(bytes: Option<u64>) -> ProgressBar {
 pub(crate) fn changes_bar(changes: usize) -> ProgressBar {
     let changes = u64::try_from(changes).unwrap_or(u64::MAX);
     styled(ProgressBar::with_draw_target(Some(changes), target()), APPLYING)
+}
+
+/// Creates a bar for archives, of which the number is set later. `done` says what happens to them.
+pub(crate) fn archives_bar(done: &'static str) -> ProgressBar {
+    let bar = styled(ProgressBar::with_draw_target(Some(0), target()), ARCHIVES);
+    bar.set_message(done);
+    bar
 }
 
 /// Waits for work, and shows a spinner with these words if that takes long.
@@ -97,7 +105,7 @@ mod tests {
 
     #[test]
     fn each_template_is_valid() {
-        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, APPLYING, WAITING] {
+        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, APPLYING, ARCHIVES, WAITING] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -17,6 +17,7 @@ mod aws_open_uploads;
 mod aws_store;
 mod aws_upload_urls;
 mod aws_uploads;
+mod backup;
 mod certificate;
 mod clients;
 mod config_show;

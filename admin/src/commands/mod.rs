@@ -1,5 +1,6 @@
 //! The commands, one file for each.
 
+pub(crate) mod backup;
 pub(crate) mod config_show;
 mod explain;
 pub(crate) mod grant;

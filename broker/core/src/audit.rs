@@ -94,8 +94,10 @@ names! {
         Namespace = "namespace",
         /// Adding or removing a webhook.
         Webhook = "webhook",
-        /// Creating a store, or migrating it.
+        /// Creating, migrating or restoring a store, or deleting its leftovers.
         Store = "store",
+        /// Copying a store into a backup.
+        Backup = "backup",
     }
 }
 

@@ -53,4 +53,4 @@ pub use records::{
     ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
 };
 pub use repaired::Repaired;
-pub use store::{AwsCreated, FolderCreated, Store};
+pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};

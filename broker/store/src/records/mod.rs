@@ -43,6 +43,7 @@ pub use grants::{ListedGrants, UnreadableGrant};
 pub use lease::{GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased};
 pub use outbox::MAX_WAITING;
 pub use sqlite::Sqlite;
+pub(crate) use sqlite::copies;
 pub use sqlite::migrations::Migrated;
 pub use usage::COUNTS_PER_COMMIT;
 

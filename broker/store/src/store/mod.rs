@@ -1,6 +1,7 @@
 //! The store as the broker and operators use it. Every change takes evidence. The results are the
 //! same on all backends.
 
+mod backup;
 mod folder;
 mod leased_grants;
 mod leftovers;
@@ -17,7 +18,7 @@ mod sources;
 use stile_core::grants::{
     Grant, GrantAccess, GrantNamespace, GrantTag, OperatorAccess, Pin, PrincipalState,
 };
-use stile_core::identity::SingleUse;
+use stile_core::identity::{PROOF_MAX_AHEAD, SingleUse};
 use stile_core::package::source::{AllowedSources, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
@@ -27,6 +28,7 @@ use stile_protocol::names::Namespace;
 
 use listed_versions::ListedVersions;
 
+pub use backup::{BackedUp, CopyProgress, Restored};
 pub use folder::FolderCreated;
 pub use on_aws::AwsCreated;
 
@@ -52,6 +54,8 @@ pub struct Store {
     /// The registry that the store was opened for. Operators open it without one, and then the
     /// registry in the records applies.
     audience: Option<Audience>,
+    /// When the store was restored from a backup of this program, in Unix seconds.
+    restored_at: Option<i64>,
 }
 
 impl Store {
@@ -64,6 +68,15 @@ impl Store {
     /// Returns the blob store.
     pub const fn blobs(&self) -> &Blobs {
         &self.blobs
+    }
+
+    /// Returns the time from which proofs must be signed, in Unix seconds. `None` if the store was
+    /// not restored from a backup of this program.
+    ///
+    /// Proofs that were used after the backup have no record. Each of them was signed at most
+    /// [`PROOF_MAX_AHEAD`] after the restore.
+    pub fn proofs_from(&self) -> Option<i64> {
+        self.restored_at.map(proofs_from)
     }
 
     /// Reads everything that a decision about a caller depends on. The first of the principals is
@@ -346,4 +359,10 @@ fn unleased<T>(leased: Leased<T>) -> Result<T, StoreError> {
         // A change loses only a lease that it has.
         Leased::Lost => Err(StoreError::busy("another program applies a file of grants")),
     }
+}
+
+/// Returns the time from which proofs must be signed after a restore at that time.
+const fn proofs_from(restored_at: i64) -> i64 {
+    // A proof that was used in the second of the restore can be signed this far ahead.
+    restored_at.saturating_add(PROOF_MAX_AHEAD).saturating_add(1)
 }
