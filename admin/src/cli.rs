@@ -31,7 +31,8 @@ use crate::target::{ApiTarget, StoreTarget};
 /// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store), 3 only from
 /// `grant explain`: yes, under a condition.
 ///
-/// Only help and usage errors have colours, and only on a terminal. `NO_COLOR` turns them off.
+/// Only help, usage errors and the plan of a file of grants have colours, and only on a terminal.
+/// `NO_COLOR` turns them off.
 ///
 /// First steps: `stile-admin store init --data DIR`, then
 /// `stile-admin grant create --data DIR --role-arn ARN --namespace NS --download`.
@@ -512,6 +513,15 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 )]
 pub(crate) fn audit_log() -> Option<PathBuf> {
     std::env::var_os("STILE_AUDIT_LOG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Returns whether the user wants no colours: `NO_COLOR` is set to any text (no-color.org).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place where the program reads its environment"
+)]
+pub(crate) fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty())
 }
 
 #[cfg(test)]

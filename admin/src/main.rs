@@ -11,6 +11,7 @@ mod error;
 mod expiry;
 mod fetch;
 mod git;
+mod grant_file;
 mod output;
 mod pack;
 mod progress;
@@ -58,10 +59,13 @@ fn main() -> ExitCode {
         output::print_error(&error);
         return error.exit_code();
     }
+    let clock = Clock::system();
     let context = Context {
         output: Output::new(output),
         user: cli::local_user(),
-        now: Clock::system().now(),
+        now: clock.now(),
+        clock,
+        no_colour: cli::no_colour(),
         claims: Claims::of(cli::variable),
     };
     run(&context, noun, (&parser, &matches)).unwrap_or_else(|error| {
@@ -100,7 +104,7 @@ fn run(
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
             Noun::Namespace { verb } => namespace::run(context, verb).await,
-            Noun::Grant { verb } => grant::run(context, verb).await,
+            Noun::Grant { verb } => Box::pin(grant::run(context, verb)).await,
             Noun::Token { verb } => token::run(context, verb).await,
             Noun::Webhook { verb } => webhook::run(context, verb).await,
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,

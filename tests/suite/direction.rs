@@ -152,6 +152,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "target",
             "claims",
             "cli",
+            "grant_file",
             "api",
             "pack",
             "fetch",

@@ -17,6 +17,8 @@ mod events;
 mod exchange;
 #[path = "exchange_with_sts.rs"]
 mod exchange_with_sts;
+#[path = "grant_plan.rs"]
+mod grant_plan;
 #[path = "life.rs"]
 mod life;
 #[path = "life_programs.rs"]

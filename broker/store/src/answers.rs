@@ -76,6 +76,19 @@ pub enum Updated {
     Absent,
     /// The grant would allow nothing. Nothing changed.
     WouldBeEmpty,
+    /// The grant is not in the expected state, but in this one. Nothing changed.
+    Differs(Grant),
+}
+
+/// The result of deleting a grant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Deleted {
+    /// The store deleted the grant.
+    Done,
+    /// The grant does not exist.
+    Absent,
+    /// The grant is not in the expected state, but in this one. Nothing changed.
+    Differs(Grant),
 }
 
 /// The record of a namespace.
@@ -228,7 +241,7 @@ pub enum NamespaceCreated {
 }
 
 /// A change of a grant. It does not change other permissions.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     /// Permissions to add.
     pub set: Permissions,
@@ -236,6 +249,20 @@ pub struct Change {
     pub clear: Permissions,
     /// The change of its end.
     pub expires_at: ExpiryChange,
+}
+
+impl Change {
+    /// Returns the grant after the change. A permission that is added and removed is removed.
+    pub(crate) fn after(&self, grant: &Grant) -> Grant {
+        let added = grant.permissions.union(self.set);
+        let expires_at = match self.expires_at {
+            ExpiryChange::Keep => grant.expires_at,
+            ExpiryChange::Never => None,
+            ExpiryChange::At(end) => Some(end),
+        };
+        let permissions = self.clear.iter().fold(added, Permissions::without);
+        Grant { permissions, expires_at, ..grant.clone() }
+    }
 }
 
 /// The change of a grant's end.

@@ -25,12 +25,13 @@ mod retry;
 mod store;
 
 pub use answers::{
-    AfterDownload, BegunUpload, Change, Created, DownloadTotal, ExpiryChange, FetchedUpload,
-    HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
-    NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
-    ObjectChange, ObjectRefusal, PendingUpload, PermittedObject, Published, PublishedObject,
-    QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome,
-    SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
+    AfterDownload, BegunUpload, Change, Created, Deleted, DownloadTotal, ExpiryChange,
+    FetchedUpload, HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet,
+    Located, Location, NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary,
+    NamespaceUsage, NewGrant, ObjectChange, ObjectRefusal, PendingUpload, PermittedObject,
+    Published, PublishedObject, QuotaExceeded, Recorded, Revocations, RevokedPrincipal,
+    RevokedToken, SingleUseOutcome, SourcePublished, SourcesSet, Swept, Updated, UploadSession,
+    VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,
@@ -47,6 +48,9 @@ pub use keys::{KeyFile, Keys, Kms};
 pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
-pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
+pub use records::{
+    COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased,
+    ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
+};
 pub use repaired::Repaired;
 pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};

@@ -40,6 +40,7 @@ module "registry" {
     namespace   = "acme"
     permissions = ["download", "upload"]
   }]
+  owned_namespaces = ["acme"]
 
   source_buckets = var.source_buckets
 

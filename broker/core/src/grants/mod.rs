@@ -7,6 +7,7 @@ mod decide;
 mod ending;
 mod entitle;
 mod evidence;
+mod tag;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,6 +22,7 @@ pub use decide::{
 pub use ending::{EndingGrant, ending_grants};
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
+pub use tag::GrantTag;
 
 use crate::principal::{Principal, UniqueId};
 use crate::token::{KeyringSummary, TokenId};

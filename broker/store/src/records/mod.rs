@@ -2,11 +2,12 @@
 //! registry has one.
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
-//! rules above it exist once: `grants`, `namespaces`, `quota`, `single_use`, `revocations`,
+//! rules above it exist once: `grants`, `lease`, `namespaces`, `quota`, `single_use`, `revocations`,
 //! `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and `outbox`.
 
 mod dynamodb;
 mod grants;
+mod lease;
 mod life;
 pub(crate) mod model;
 pub(crate) mod mutation;
@@ -38,6 +39,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
 pub use dynamodb::DynamoDb;
+pub use grants::{ListedGrants, UnreadableGrant};
+pub use lease::{GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased};
 pub use outbox::MAX_WAITING;
 pub use sqlite::Sqlite;
 pub(crate) use sqlite::copies;
@@ -51,7 +54,7 @@ pub(crate) use uploads::UploadAdded;
 use crate::StoreError;
 use crate::retry::Retry;
 use model::{
-    CallerRecords, KeyringAndHost, OpenUploads, PackageRecord, PrincipalGrants, Quota,
+    CallerRecords, KeyringAndHost, LeaseRecord, OpenUploads, PackageRecord, PrincipalGrants, Quota,
     RevocationRecords, StoredGrant, UploadRecord, VersionRecord,
 };
 use mutation::{Mutation, Outcome};
@@ -262,6 +265,13 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.sealed_keyring().await,
             Self::DynamoDb(dynamodb) => dynamodb.sealed_keyring().await,
+        }
+    }
+
+    async fn grant_lease(&self) -> Result<LeaseRecord, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.grant_lease().await,
+            Self::DynamoDb(dynamodb) => dynamodb.grant_lease().await,
         }
     }
 

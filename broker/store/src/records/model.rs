@@ -23,6 +23,8 @@ pub(crate) struct Revision(pub(crate) i64);
 /// One grant as the backend found it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredGrant {
+    /// The principal as it is stored. Empty if it cannot be read.
+    pub(crate) who: String,
     /// The namespace as it is stored. It identifies the grant even if the rest cannot be read.
     pub(crate) on: String,
     /// The grant. `None` if this program does not understand it, so that it allows nothing.
@@ -269,3 +271,11 @@ pub(crate) struct ClearKey {
 /// The sealed keyring, and the registry that the records are for. An unreadable host is an error
 /// only for callers that need the host.
 pub(crate) type KeyringAndHost = (Option<SealedKeyring>, Result<Option<Audience>, StoreError>);
+
+/// The lease on files of grants as a record. By default, nobody has ever held it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LeaseRecord {
+    pub(crate) revision: i64,
+    /// The operator of the program that holds it.
+    pub(crate) holder: Option<String>,
+}

@@ -20,8 +20,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::model::{
-    CountedUsage, OpenUploads, PackageRecord, PrincipalGrants, Quota, RecordedNamespace, Revision,
-    RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
+    CountedUsage, LeaseRecord, OpenUploads, PackageRecord, PrincipalGrants, Quota,
+    RecordedNamespace, Revision, RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
 use super::stored_object::StoredObject;
 use crate::outgoing::SendingState;
@@ -122,6 +122,9 @@ pub(crate) enum Mutation {
     RemoveWebhook { name: WebhookName, id: String },
     /// Records the registry that the records are for, if none is recorded.
     AddHost(Audience),
+    /// Replaces the lease on files of grants, if its revision is still `before`. `after` has the
+    /// next one.
+    PutGrantLease { before: i64, after: LeaseRecord },
 }
 
 /// A change of one principal's grants.

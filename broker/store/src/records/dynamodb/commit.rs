@@ -158,6 +158,9 @@ impl DynamoDb {
             Mutation::AddWebhook(webhook) => vec![webhooks::add(webhook)],
             Mutation::RemoveWebhook { name, id } => webhooks::remove(name, id),
             Mutation::AddHost(host) => vec![single::add_host(host)],
+            Mutation::PutGrantLease { before, after } => {
+                vec![single::put_grant_lease(*before, after)]
+            }
         };
         Ok(Rendered::Writes(writes))
     }

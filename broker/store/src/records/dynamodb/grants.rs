@@ -68,7 +68,7 @@ impl DynamoDb {
         let mut grants = Vec::new();
         let partition = on.map_or_else(|| ALL.to_owned(), |on| namespace_partition(&on));
         self.query(&partition, "", |row| {
-            grants.push(row.map_or_else(unreadable, |row| from_row(&row)));
+            grants.push(row.map_or_else(|| unreadable(""), |row| from_row(&row)));
             false
         })
         .await?;
@@ -161,7 +161,9 @@ pub(super) fn pin_key(principal: &Principal) -> Key {
 /// Reads the grants of a principal from its document.
 pub(super) fn of_principal(principal: &Principal, row: Option<&Row>) -> Vec<StoredGrant> {
     let Some(row) = row else { return Vec::new() };
-    let Some((_, entries)) = read_document(row) else { return vec![unreadable()] };
+    let Some((_, entries)) = read_document(row) else {
+        return vec![unreadable(principal.as_str())];
+    };
     entries.into_iter().map(|entry| stored(principal, entry)).collect()
 }
 
@@ -178,8 +180,8 @@ pub(super) fn read_pin(principal: &Principal, row: Option<&Row>) -> Result<Pin, 
     }
 }
 
-fn unreadable() -> StoredGrant {
-    StoredGrant { on: String::new(), grant: None, raw: Value::Null }
+fn unreadable(who: &str) -> StoredGrant {
+    StoredGrant { who: who.to_owned(), on: String::new(), grant: None, raw: Value::Null }
 }
 
 fn read_document(row: &Row) -> Option<(i64, Vec<Value>)> {
@@ -190,7 +192,12 @@ fn read_document(row: &Row) -> Option<(i64, Vec<Value>)> {
 
 fn stored(principal: &Principal, entry: Value) -> StoredGrant {
     let on = entry.get("on").and_then(Value::as_str).unwrap_or_default().to_owned();
-    StoredGrant { on, grant: read_entry(principal, &entry), raw: entry }
+    StoredGrant {
+        who: principal.as_str().to_owned(),
+        on,
+        grant: read_entry(principal, &entry),
+        raw: entry,
+    }
 }
 
 fn read_entry(principal: &Principal, entry: &Value) -> Option<Grant> {
@@ -271,7 +278,8 @@ fn from_row(row: &Row) -> StoredGrant {
         let principal = Principal::parse_stored(read_text(row, "principal")?).ok()?;
         read_entry(&principal, &entry)
     };
-    StoredGrant { grant: read(), on, raw: Value::Null }
+    let who = read_text(row, "principal").unwrap_or_default().to_owned();
+    StoredGrant { who, grant: read(), on, raw: Value::Null }
 }
 
 #[cfg(test)]
@@ -325,9 +333,13 @@ mod tests {
         assert_eq!(readable(&grants), ["acme", "newer"]);
         assert_eq!(grants.len(), 12);
         for document in ["", "{}", "[", "null"] {
-            assert_eq!(of_principal(&deploy(), Some(&row(document))), [unreadable()], "{document}");
+            assert_eq!(
+                of_principal(&deploy(), Some(&row(document))),
+                [unreadable(deploy().as_str())],
+                "{document}"
+            );
         }
-        assert_eq!(of_principal(&deploy(), Some(&Row::new())), [unreadable()]);
+        assert_eq!(of_principal(&deploy(), Some(&Row::new())), [unreadable(deploy().as_str())]);
         assert_eq!(of_principal(&deploy(), None), []);
     }
 

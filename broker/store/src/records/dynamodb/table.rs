@@ -14,6 +14,7 @@
 //! | open uploads to a namespace | `uploads N` / `open` | in the same batch |
 //! | all modules; those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
 //! | keyring; registry host | `keyring` / `keyring`; `host` / `host` | one batch |
+//! | lease on files of grants | `grant lease` / `lease` | one read |
 //! | all revocations | `revocations` / `revocations` | one read |
 //! | texts of modules, for the search | `search N` / `00` to `63` | one paged query |
 //! | one upload | `upload I` / `upload` | one read |

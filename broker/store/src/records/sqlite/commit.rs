@@ -112,6 +112,9 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
         }
+        Mutation::PutGrantLease { before, .. } => {
+            Ok(single::grant_lease(transaction)?.revision == *before)
+        }
         Mutation::AddNamespace(record) => {
             let sql = "SELECT 1 FROM namespaces WHERE namespace = ?1";
             Ok(!exists(sql, &[&record.namespace.as_str()])?)
@@ -238,6 +241,13 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)
         }
+        Mutation::PutGrantLease { after, .. } => put_single(
+            transaction,
+            single::GRANT_LEASE,
+            after.revision,
+            &single::lease_to_text(after),
+        )
+        .map_err(database_error),
     }
 }
 

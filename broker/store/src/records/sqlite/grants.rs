@@ -97,8 +97,8 @@ pub(super) fn same_name(
 }
 
 fn stored(row: &[Value]) -> StoredGrant {
-    let on = text(row.get(1)).unwrap_or_default().to_owned();
-    StoredGrant { on, grant: grant(row), raw: Json::Null }
+    let name = |at| text(row.get(at)).unwrap_or_default().to_owned();
+    StoredGrant { who: name(0), on: name(1), grant: grant(row), raw: Json::Null }
 }
 
 fn grant(row: &[Value]) -> Option<Grant> {
