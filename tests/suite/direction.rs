@@ -70,6 +70,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "blocking",
             "files",
             "answers",
+            "grant_changes",
             "outgoing",
             "retry",
             "aws",

@@ -13,7 +13,7 @@ use crate::retry::Retry;
 use crate::{Change, Created, Deleted, NamespaceLimits, NamespaceRecord, StoreError, Updated};
 
 /// The next step after the grants were read.
-enum Step<T> {
+pub(super) enum Step<T> {
     Answer(T),
     Commit(T, Vec<Mutation>),
 }
@@ -27,7 +27,7 @@ impl Records {
     ) -> Result<Created, StoreError> {
         let principal = grant.principal.clone();
         let created = self.change_grants(&principal, Some(&grant.namespace), |before, known| {
-            create(before, &grant, pin.as_ref(), known)
+            create_step(before, &grant, pin.as_ref(), known)
         });
         // A full document has the same remedy as too many grants: one grant on `*`.
         Ok(created.await?.unwrap_or(Created::TooMany))
@@ -106,7 +106,7 @@ impl Records {
     ///
     /// It tries again after each conflict with another writer. It returns `None` if the backend
     /// cannot hold the result.
-    async fn change_grants<T>(
+    pub(super) async fn change_grants<T>(
         &self,
         principal: &Principal,
         creates_on: Option<&GrantNamespace>,
@@ -132,7 +132,8 @@ impl Records {
     }
 }
 
-fn create(
+/// Returns the next step of creating a grant.
+pub(super) fn create_step(
     before: &PrincipalGrants,
     grant: &Grant,
     pin: Option<&Pin>,
@@ -188,7 +189,7 @@ fn create(
 
 /// Returns the grant on that namespace, if any. If the store has one that cannot be read, it
 /// returns an error, so that the caller does not overwrite it.
-fn existing(
+pub(super) fn existing(
     before: &PrincipalGrants,
     principal: &Principal,
     namespace: &GrantNamespace,
@@ -203,7 +204,11 @@ fn existing(
     })
 }
 
-fn mutation(principal: &Principal, before: &PrincipalGrants, change: GrantsChange) -> Mutation {
+pub(super) fn mutation(
+    principal: &Principal,
+    before: &PrincipalGrants,
+    change: GrantsChange,
+) -> Mutation {
     Mutation::ChangeGrants { principal: principal.clone(), before: before.clone(), change }
 }
 
