@@ -14,10 +14,11 @@ use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission, Permissions};
 use stile_protocol::reply::ErrorReply;
+use stile_protocol::request_id;
 use terraform_credentials_stile::call::{self, CallError};
 use terraform_credentials_stile::clock::Clock;
 use terraform_credentials_stile::config::{Environment, RegistryConfig, TokenScope, is_loopback};
-use terraform_credentials_stile::message::{one_line, root_cause};
+use terraform_credentials_stile::message::{one_line, root_cause, with_request_id};
 use terraform_credentials_stile::token::{self, Token};
 
 use crate::error::CommandError;
@@ -273,7 +274,7 @@ impl ApiResponse {
 
     /// Returns the error of an unsuccessful response.
     ///
-    /// It distinguishes a refusal from a broker that is down.
+    /// It distinguishes a refusal from a broker that is down. The message has the id of the request.
     fn refusal(&self) -> CommandError {
         let down = self.status.is_server_error()
             || matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
@@ -286,11 +287,16 @@ impl ApiResponse {
             false => CommandError::refused(message),
         };
         if let Ok(reply) = serde_json::from_slice::<ErrorReply>(&self.body) {
-            let error = error(one_line(&reply.message));
+            let message = one_line(&reply.message);
+            let error = error(with_request_id(&message, reply.request_id.as_deref()));
             return reply.hint.map_or(error.clone(), |hint| error.hint(one_line(&hint)));
         }
         match serde_json::from_slice::<Errors>(&self.body) {
-            Ok(Errors { errors }) if !errors.is_empty() => error(one_line(&errors.join("; "))),
+            Ok(Errors { errors }) if !errors.is_empty() => {
+                let text = errors.join("; ");
+                let (text, id) = request_id::split(&text);
+                error(with_request_id(&one_line(text), id))
+            }
             _ => error(format!("`{}` responded with {}", self.url, self.status)),
         }
     }
@@ -324,6 +330,19 @@ mod tests {
                 "a; hint: b",
             ),
             (404, r#"{"errors":["there\u001b[2J"]}"#, "there [2J"),
+            (404, r#"{"errors":["a; request id: 1a"]}"#, "a (request id: 1a)"),
+            (403, r#"{"errors":["a; hint: b; request id: 1a"]}"#, "a (request id: 1a); hint: b"),
+            (
+                503,
+                r#"{"errors":["a; request id: 1a"]}"#,
+                "the registry is unavailable: a (request id: 1a)",
+            ),
+            (
+                409,
+                r#"{"error":"x","message":"a","hint":"b","server_time":"x","request_id":"1a"}"#,
+                "a (request id: 1a); hint: b",
+            ),
+            (409, r#"{"error":"x","message":"a","server_time":"x","request_id":"\u001b[2J"}"#, "a"),
             (
                 404,
                 "<html>",

@@ -151,13 +151,42 @@ pub(crate) enum StoreVerb {
     ///
     /// Example: `stile-admin store migrate --data /var/lib/stile --dry-run`
     Migrate(StoreMigrate),
-    /// List archives that no version names, and change nothing
+    /// List archives that no version names
     ///
-    /// They are left by a publish that lost a race or was killed. A broker with a data folder deletes
-    /// them after a day. In a bucket, they stay until you delete them.
+    /// They are left by a publish that was killed. A broker with a data folder deletes them after 30
+    /// days. In a bucket, they stay until you delete them with `--repair`.
     ///
     /// Example: `stile-admin store check --data /var/lib/stile`
-    Check(StoreTarget),
+    Check(StoreCheck),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StoreCheck {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+
+    /// Delete the old ones, and list them
+    ///
+    /// It deletes none if the store can be that of other archives.
+    /// Default: off, and then nothing changes. Example: `--repair`
+    #[arg(long)]
+    pub(crate) repair: bool,
+
+    /// Delete those that were written at least that long ago, a day or more
+    ///
+    /// A backup of the store from before that time can name archives that are deleted now.
+    /// Default: 30d. Example: `--older-than 40d`
+    #[arg(long, value_name = "DURATION", requires = "repair", value_parser = parse_age, default_value = "30d", hide_default_value = true)]
+    pub(crate) older_than: i64,
+}
+
+/// Parses the age of a leftover, and returns it in seconds. A publish of the last day can be in progress.
+fn parse_age(text: &str) -> Result<i64, String> {
+    let age = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match i64::try_from(age.as_secs()) {
+        Ok(seconds) if seconds >= 24 * 3600 => Ok(seconds),
+        _ => Err("must be at least a day, such as `30d`".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

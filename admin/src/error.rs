@@ -14,7 +14,7 @@ use terraform_credentials_stile::call::CallError;
 use terraform_credentials_stile::config::ConfigError;
 use terraform_credentials_stile::credentials::CredentialsError;
 use terraform_credentials_stile::exchange::ExchangeError;
-use terraform_credentials_stile::message;
+use terraform_credentials_stile::message::{self, split_request_id};
 use terraform_credentials_stile::token::TokenError;
 
 use crate::aws_error::{credentials_hint, explained};
@@ -135,14 +135,20 @@ impl CommandError {
         }
     }
 
-    /// Returns the error as JSON: its kind, its message, and its hint or `null`.
+    /// Returns the error as JSON: its kind, its message, its hint or `null`, and the id of the request
+    /// if a broker answered with the error.
     pub(crate) fn json(&self) -> Value {
         let (message, in_message) = split_hint(&self.message);
-        json!({
+        let (message, id) = split_request_id(message);
+        let mut json = json!({
             "error": self.kind.as_str(),
             "message": message,
             "hint": self.hint.as_deref().or(in_message),
-        })
+        });
+        if let Some(id) = id {
+            json["request_id"] = id.into();
+        }
+        json
     }
 
     fn with_hint_of(self, hint: Option<String>) -> Self {
@@ -270,6 +276,18 @@ mod tests {
             (
                 CommandError::usage("which").context("x"),
                 json!({ "error": "usage", "message": "x: which", "hint": null }),
+            ),
+            (
+                CommandError::usage("no (request id: a b)"),
+                json!({ "error": "usage", "message": "no (request id: a b)", "hint": null }),
+            ),
+            (
+                CommandError::refused("no (request id: 1a)").context("x").hint("do"),
+                json!({ "error": "refused", "message": "x: no", "hint": "do", "request_id": "1a" }),
+            ),
+            (
+                CommandError::refused("no (request id: 1a); hint: do"),
+                json!({ "error": "refused", "message": "no", "hint": "do", "request_id": "1a" }),
             ),
         ] {
             assert_eq!(error.json(), expected);

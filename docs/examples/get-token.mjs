@@ -88,7 +88,7 @@ const answer = await fetch(`https://${host}/v1/token`, {
   body: JSON.stringify(body),
 });
 if (!answer.ok) {
-  // The body of an error has `error`, `message` and often `hint`.
+  // The body of an error has `error`, `message`, `request_id` and often `hint`.
   console.error(`HTTP ${answer.status}: ${await answer.text()}`);
   process.exit(1);
 }

@@ -87,7 +87,7 @@ def get_token(host, namespaces):
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        # The body of an error has `error`, `message` and often `hint`.
+        # The body of an error has `error`, `message`, `request_id` and often `hint`.
         sys.exit(f"HTTP {error.code}: {error.read().decode(errors='replace')}")
     except urllib.error.URLError as error:
         sys.exit(f"cannot reach {host}: {error.reason}")

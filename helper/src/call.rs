@@ -9,6 +9,7 @@ use reqwest::header::{DATE, HeaderMap};
 use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use stile_protocol::reply::ErrorReply;
+use stile_protocol::request_id;
 
 use crate::config::{Environment, HttpsProxy, is_loopback};
 use crate::message;
@@ -285,6 +286,8 @@ pub struct Refusal {
     pub hint: Option<String>,
     /// The broker's clock.
     pub server_time: Option<DateTime<Utc>>,
+    /// The id of the request, by which an operator finds it in the broker's log.
+    pub request_id: Option<String>,
 }
 
 /// The statuses of a proxy or gateway that gets no answer from the registry.
@@ -301,8 +304,13 @@ impl Refusal {
         if self.is_of_gateway() {
             format!("a proxy or gateway in front of the registry answered `{}`", self.message)
         } else {
-            self.message.clone()
+            self.message_with_id()
         }
+    }
+
+    /// Returns the message with the id of the request, if the broker sent one.
+    pub fn message_with_id(&self) -> String {
+        message::with_request_id(&self.message, self.request_id.as_deref())
     }
 }
 
@@ -318,6 +326,7 @@ impl BrokerResponse {
                 message: message::one_line(&reply.message),
                 hint: reply.hint.as_deref().map(message::one_line),
                 server_time,
+                request_id: reply.request_id,
             };
         }
         let body: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
@@ -328,7 +337,14 @@ impl BrokerResponse {
             Some(text) => format!("{}: {}", self.status, message::one_line(text)),
             None => self.status.to_string(),
         };
-        Refusal { status: self.status, code: None, message, hint: None, server_time: self.date }
+        Refusal {
+            status: self.status,
+            code: None,
+            message,
+            hint: None,
+            server_time: self.date,
+            request_id: None,
+        }
     }
 
     /// Returns why a route of Terraform's registry protocol refused: its sentences with their hints,
@@ -337,7 +353,11 @@ impl BrokerResponse {
         let sentences = serde_json::from_slice::<ModuleErrors>(&self.body).unwrap_or_default();
         match sentences.errors.as_slice() {
             [] => self.refusal().sentence(),
-            errors => message::one_line(&errors.join("; ")),
+            errors => {
+                let text = errors.join("; ");
+                let (text, id) = request_id::split(&text);
+                message::with_request_id(&message::one_line(text), id)
+            }
         }
     }
 }
@@ -396,6 +416,11 @@ mod tests {
             (Some("no_grant"), "no grant", Some("ask"))
         );
         assert_eq!(refusal.server_time.unwrap().to_rfc3339(), "2026-11-20T10:11:12+00:00");
+        assert_eq!(refusal.sentence(), "no grant");
+        let with_id = error.replace('}', r#","request_id":"64ee87ba88f3e21a"}"#);
+        let refusal = response(403, &with_id).refusal();
+        assert_eq!(refusal.sentence(), "no grant (request id: 64ee87ba88f3e21a)");
+        assert_eq!(refusal.hint.as_deref(), Some("ask"));
         for (status, body, expected) in [
             (403, r#"{"message":"Forbidden"}"#, "403 Forbidden: Forbidden"),
             (403, r#"{"Message":"no\u001b[2J"}"#, "403 Forbidden: no [2J"),
@@ -405,10 +430,18 @@ mod tests {
         ] {
             let refusal = response(status, body).refusal();
             assert_eq!((refusal.code, refusal.message.as_str()), (None, expected), "{body}");
+            assert_eq!(refusal.request_id, None, "{body}");
         }
         for (status, body, expected) in [
             (404, r#"{"errors":["none\u001b[2J","hint: ask"]}"#, "none [2J; hint: ask"),
             (503, r#"{"errors":["the store is down"]}"#, "the store is down"),
+            (404, r#"{"errors":["none; request id: 1a"]}"#, "none (request id: 1a)"),
+            (
+                404,
+                r#"{"errors":["none; hint: ask; request id: 1a"]}"#,
+                "none (request id: 1a); hint: ask",
+            ),
+            (404, r#"{"errors":["none; request id: 1\u001b[2J"]}"#, "none; request id: 1 [2J"),
             (404, r#"{"errors":[]}"#, "404 Not Found"),
             (404, r#"{"errors":[7]}"#, "404 Not Found"),
             (
@@ -417,6 +450,7 @@ mod tests {
                 "a proxy or gateway in front of the registry answered `503 Service Unavailable`",
             ),
             (401, error, "no grant"),
+            (401, &with_id, "no grant (request id: 64ee87ba88f3e21a)"),
         ] {
             assert_eq!(response(status, body).module_refusal(), expected, "{body}");
         }

@@ -257,7 +257,7 @@ async fn check_discovery(host: HostCheck<'_>) -> Result<String, (VerbFailure, Ne
         let problem = if refusal.is_of_gateway() {
             format!("{} to `{}`", refusal.sentence(), response.url)
         } else {
-            format!("`{}` responded with {}", response.url, refusal.message)
+            format!("`{}` responded with {}", response.url, refusal.message_with_id())
         };
         let is_guarded =
             [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&response.status);

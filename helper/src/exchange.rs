@@ -69,7 +69,7 @@ pub enum ExchangeError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The broker rejects the request.
-    #[error("{}", .0.message)]
+    #[error("{}", .0.message_with_id())]
     Refused(Refusal),
     /// The broker, or a proxy in front of it, is unavailable.
     #[error("the registry is unavailable: {}", .0.sentence())]

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use terraform_credentials_stile::config::Environment;
+use terraform_credentials_stile::message::without_request_ids;
 use terraform_credentials_stile::private_file::{self, Durability};
 
 /// Most lines that the log keeps. The oldest go first.
@@ -65,14 +66,20 @@ fn lines(path: &Path) -> Vec<String> {
     String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
 }
 
-/// Adds the failure to a step summary that does not have it yet.
+/// Adds the failure to a step summary that does not have it yet, with the id of another request or
+/// without one.
 fn summarize(path: &Path, failure: &str) -> io::Result<()> {
     // A line cannot end the block of code, because a failure is one line.
     let entry = format!("### Terraform got no token\n\n```text\nstile: {failure}\n```\n\n");
     match std::fs::metadata(path) {
         Ok(file) if !file.is_file() || file.len() > MAX_SUMMARY => return Ok(()),
-        Ok(_) if std::fs::read_to_string(path)?.contains(&entry) => return Ok(()),
-        _ => {}
+        Ok(_) => {
+            let summary = without_request_ids(&std::fs::read_to_string(path)?);
+            if summary.contains(&without_request_ids(&entry)) {
+                return Ok(());
+            }
+        }
+        Err(_) => {}
     }
     OpenOptions::new().append(true).create(true).open(path)?.write_all(entry.as_bytes())
 }

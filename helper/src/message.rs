@@ -4,9 +4,13 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use stile_protocol::printable::is_unprintable;
+use stile_protocol::request_id::is_id;
 
 /// Longest line that is shown, in characters.
 const MAX_TEXT: usize = 800;
+
+/// The text before the id of a request in a message. A `)` follows it.
+const BEFORE_ID: &str = " (request id: ";
 
 /// Joins an error and its causes with colons. It omits a cause whose text is already included.
 pub fn chain(error: &dyn Error) -> String {
@@ -45,6 +49,41 @@ pub fn one_line(text: &str) -> String {
     } else {
         line.chars().take(MAX_TEXT).chain("…".chars()).collect()
     }
+}
+
+/// Adds the id of a request to the message of a broker, before its hint if it has one. An error ends
+/// with its hint.
+pub fn with_request_id(message: &str, id: Option<&str>) -> String {
+    let Some(id) = id else { return message.to_owned() };
+    match message.split_once("; hint: ") {
+        Some((message, hint)) => format!("{message}{BEFORE_ID}{id}); hint: {hint}"),
+        None => format!("{message}{BEFORE_ID}{id})"),
+    }
+}
+
+/// Splits the id of a request off a message without a hint.
+pub fn split_request_id(message: &str) -> (&str, Option<&str>) {
+    let found = message.strip_suffix(')').and_then(|text| text.rsplit_once(BEFORE_ID));
+    match found {
+        Some((text, id)) if is_id(id) => (text, Some(id)),
+        _ => (message, None),
+    }
+}
+
+/// Removes all ids of requests from a text, to compare failures: each attempt has another id.
+pub fn without_request_ids(text: &str) -> String {
+    let mut parts = text.split(BEFORE_ID);
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((id, rest)) if is_id(id) => kept.push_str(rest),
+            _ => {
+                kept.push_str(BEFORE_ID);
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
 }
 
 /// Replaces control characters, also line ends, by spaces. Everything else stays, in full length.
@@ -86,6 +125,30 @@ mod tests {
             assert_eq!(one_line(text), expected, "{text:?}");
         }
         assert_eq!(one_line(&"é".repeat(MAX_TEXT + 1)).chars().count(), MAX_TEXT + 1);
+    }
+
+    #[test]
+    fn the_id_of_a_request_ends_the_message_and_stands_before_the_hint() {
+        for (message, id, expected) in [
+            ("no", None, "no"),
+            ("no; hint: ask", None, "no; hint: ask"),
+            ("no", Some("1a"), "no (request id: 1a)"),
+            ("no; hint: ask", Some("1a"), "no (request id: 1a); hint: ask"),
+        ] {
+            let shown = with_request_id(message, id);
+            assert_eq!(shown, expected);
+            assert_eq!(without_request_ids(&shown), message);
+        }
+        assert_eq!(split_request_id("no (request id: 1a)"), ("no", Some("1a")));
+        for message in ["no", "no (request id: )", "no (request id: a b)", "(request id: 1a) no"] {
+            assert_eq!(split_request_id(message), (message, None));
+        }
+        for (text, expected) in [
+            ("a (request id: 1a) b\na (request id: 2) b", "a b\na b"),
+            ("a (request id: 1 2) b (request id: 1", "a (request id: 1 2) b (request id: 1"),
+        ] {
+            assert_eq!(without_request_ids(text), expected);
+        }
     }
 
     #[test]

@@ -251,7 +251,8 @@ fn of_credentials(error: ExchangeError, found: &FoundCredentials) -> TokenError 
     match error {
         ExchangeError::Refused(refusal) if refused(&refusal) => {
             let (provider, profile) = (found.loaded.provider, found.profile.clone());
-            CredentialsError::Rejected { provider, profile, reason: refusal.message }.into()
+            let reason = refusal.message_with_id();
+            CredentialsError::Rejected { provider, profile, reason }.into()
         }
         other => other.into(),
     }

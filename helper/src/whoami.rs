@@ -178,7 +178,7 @@ pub(crate) async fn request(
 pub(crate) fn parse(response: &BrokerResponse) -> Result<WhoamiReply, VerbFailure> {
     if !response.status.is_success() {
         let refusal = response.refusal();
-        return Err(VerbFailure { message: refusal.message, hint: refusal.hint });
+        return Err(VerbFailure { message: refusal.message_with_id(), hint: refusal.hint });
     }
     serde_json::from_slice(&response.body)
         .map_err(|_| VerbFailure::new(format!("cannot parse the response of `{}`", response.url)))

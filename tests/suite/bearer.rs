@@ -58,8 +58,8 @@ async fn a_token_is_accepted_in_one_form_only() {
             "{headers:?}"
         );
         assert_eq!(
-            reply.json(),
-            json!({"errors": ["a valid token is required; hint: run `terraform-credentials-stile doctor` to find the cause"]})
+            reply.without_id().json(),
+            json!({"errors": ["a valid token is required; hint: run `terraform-credentials-stile doctor` to find the cause; request id: REQUEST-ID"]})
         );
     }
     let with_query = test.get_anonymously(&format!("{VERSIONS}?token={token}")).await;

@@ -19,6 +19,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "audience",
             "region",
             "exchange",
+            "request_id",
             "reply",
             "signed_request",
         ],

@@ -18,6 +18,8 @@ use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::{MAX_WAITING, SendingEnd, Webhook, WebhookAdded};
 use stile_tests::broker::operator::{AsOperator as _, operator};
 use stile_tests::broker::{Backend, HOST, TestBroker, deploy, module_zip, role};
+use stile_tests::process::home::{CommandOutput, Home};
+use stile_tests::process::programs::{ADMIN, program};
 use stile_tests::time_limits::BACKSTOP;
 use stile_tests::webhook_receiver::{Message, WebhookReceiver};
 
@@ -44,6 +46,26 @@ async fn registry() -> Option<(TestBroker, WebhookReceiver, String)> {
 /// Starts another broker of the same registry, which sends to the same receiver.
 fn another(test: &TestBroker, receiver: &WebhookReceiver) -> TestBroker {
     test.sending(Events::new(receiver.client(), None))
+}
+
+/// Runs `stile-admin` on the store of the registry.
+async fn admin(test: &TestBroker, words: &[&str]) -> CommandOutput {
+    let mut home = Home::temporary();
+    let mut arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    match super::BACKEND {
+        Backend::Embedded => {
+            arguments.extend(["--data".to_owned(), test.data().display().to_string()]);
+        }
+        Backend::Aws => {
+            test.aws().environment().into_iter().for_each(|(name, value)| {
+                home.variable(name, value);
+            });
+        }
+    }
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ran = home.run(&program(ADMIN), &arguments).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran
 }
 
 async fn publish(test: &TestBroker, version: &str, token: &str) -> u16 {
@@ -363,8 +385,14 @@ async fn a_webhook_that_cannot_be_read_is_listed_and_can_be_removed() {
     let name = webhook.name.clone();
     let unreadable = store.unreadable_webhooks(&operator()).await.unwrap();
     assert_eq!(unreadable, [Some(name.clone())]);
+    let listed = admin(&test, &["webhook", "list"]).await;
+    assert!(listed.stdout.contains("unreadable"), "{listed:?}");
+    let listed = admin(&test, &["webhook", "list", "--output", "json"]).await;
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed, json!([{ "webhook": "ci", "unreadable": true }]));
     assert!(store.claim(&webhook.destination(), test.time()).await.unwrap().is_some());
-    assert!(store.remove_webhook(&operator(), &name).await.unwrap());
+    let removed = admin(&test, &["webhook", "remove", "ci"]).await;
+    assert!(removed.stdout.contains("`ci`"), "{removed:?}");
     assert_eq!(store.unreadable_webhooks(&operator()).await.unwrap(), []);
     let left = store.claim(&webhook.destination(), test.time()).await.unwrap();
     assert!(left.is_none(), "its events are gone");
@@ -520,7 +548,8 @@ async fn a_change_and_its_event_are_one_commit() {
             test.aws().proxy.take_counts();
             assert_eq!(publish(&test, "1.0.0", &token).await, 201);
             let counts = test.aws().proxy.take_counts();
-            assert_eq!(counts.get("dynamodb TransactWriteItems"), Some(&1), "{counts:?}");
+            // The reservation of the version, and then everything else.
+            assert_eq!(counts.get("dynamodb TransactWriteItems"), Some(&2), "{counts:?}");
             let writes = ["dynamodb PutItem", "dynamodb UpdateItem", "dynamodb BatchWriteItem"];
             assert!(writes.iter().all(|name| !counts.contains_key(*name)), "{counts:?}");
         }

@@ -15,6 +15,7 @@ use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{HELPER, free_port, program};
 use stile_tests::skipped::{skipped, tool};
 use stile_tests::sts::identity::Identity;
+use terraform_credentials_stile::message::without_request_ids;
 
 /// The host that Terraform asks for on every `init` with an ordinary provider.
 const PUBLIC: &str = "registry.terraform.io";
@@ -231,7 +232,7 @@ async fn whoami_and_doctor_work_with_any_permission_and_doctor_explains_a_403() 
         );
         for (namespace, line) in [("acme", &allowed), ("other", &refused)] {
             let doctor = home.run(&helper, &["doctor", host, "--namespace", namespace]).await;
-            let page = &doctor.stdout;
+            let page = without_request_ids(&doctor.stdout);
             assert!(page.contains(&grant) && page.contains(line), "{page}");
         }
     }

@@ -5,6 +5,7 @@ use axum::http::header;
 use serde_json::{Value, json};
 use stile_broker::http::lambda::{EventError, Function};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::request_id::is_id;
 use stile_tests::broker::journal::Journal;
 use stile_tests::broker::{HOST, Reply, TestBroker, deploy, module_zip, namespaces, role};
 use stile_tests::lambda;
@@ -41,14 +42,17 @@ fn path_of(location: &str) -> &str {
     path.filter(|path| path.starts_with("/v1/archives/")).unwrap_or_else(|| panic!("{location}"))
 }
 
-/// Returns the parts of an answer that a client sees. The gateway sets the content length itself.
-fn seen(reply: &Reply) -> (u16, Vec<(String, String)>, &[u8]) {
+/// Returns the parts of an answer that a client sees, without the id of the request. The gateway sets
+/// the content length itself.
+fn seen(reply: &Reply) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    assert!(is_id(reply.request_id()), "{reply:?}");
+    let reply = reply.without_id();
     let headers = reply.headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
     let mut headers: Vec<_> = headers
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
         .collect();
     headers.sort();
-    (reply.status.as_u16(), headers, &reply.body)
+    (reply.status.as_u16(), headers, reply.body)
 }
 
 #[tokio::test]

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::Connection;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_broker::app::{SWEEP_INTERVAL, sweep_store};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::{Store, Swept};
+use stile_tests::aws::proxy::Fault;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{Backend, TestBroker, deploy, embedded, module_zip, role};
@@ -349,4 +350,183 @@ async fn on_aws_the_check_lists_the_object_versions_that_no_version_names() {
     assert_eq!(aws.versions().await, versions, "the check deletes nothing");
     test.store().sweep(test.time()).await.unwrap();
     assert_eq!(aws.versions().await, versions, "a broker has no right to delete an archive");
+}
+
+#[tokio::test]
+async fn a_repair_deletes_the_old_archives_that_no_version_names_and_lists_them() {
+    let test = published(Backend::Embedded).await.unwrap();
+    let (data, home) = (test.data().to_str().unwrap(), Home::temporary());
+    let kept = archives(test.data());
+    let left = ["old", "young"].map(|what| place(test.data(), what.as_bytes()));
+    for path in &left {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "left").unwrap();
+    }
+    set_written_at(&left[0], system_time() - 2 * DAY);
+    let arguments = ["store", "check", "--data", data, "--repair", "--older-than", "23h"];
+    let ran = home.run(&program(ADMIN), &arguments).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.words().contains("must be at least a day, such as `30d`"), "{ran:?}");
+    let none = check(&home, &["--data", data, "--repair"]).await;
+    assert_eq!(none, [] as [Value; 0], "a backup of the last 30 days can name it");
+    let repair = ["--data", data, "--repair", "--older-than", "1d"];
+    let deleted = check(&home, &repair).await;
+    assert_eq!(deleted.len(), 1, "{deleted:?}");
+    assert_eq!(test.data().join(deleted[0]["archive"].as_str().unwrap()), left[0]);
+    assert!(!left[0].exists() && left[1].is_file());
+    assert!(kept.iter().all(|path| path.is_file()));
+    assert_eq!(check(&home, &repair).await, [] as [Value; 0]);
+
+    let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
+    database.execute_batch("DELETE FROM module_versions").unwrap();
+    set_written_at(&left[1], system_time() - 31 * DAY);
+    let arguments = ["store", "check", "--data", data, "--repair"];
+    let ran = home.run(&program(ADMIN), &arguments).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    let sentence = "the store names 0 archives, and 1 old ones have no version, so none is deleted";
+    assert!(ran.words().contains(sentence), "{ran:?}");
+    assert!(left[1].is_file());
+}
+
+/// Returns the key of an archive of `acme/vpc/aws`.
+fn object_key(version: &str, archive: &[u8]) -> String {
+    format!("modules/acme/vpc/aws/{version}/{}.zip", hex::encode(Sha256::digest(archive)))
+}
+
+#[tokio::test]
+async fn on_aws_a_repair_deletes_old_objects_that_no_version_names_and_needs_no_clock() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let aws = test.aws();
+    let [named, lost] =
+        ["1.0.0", "1.1.0"].map(|version| module_zip(&format!("acme/vpc/aws {version}")));
+    let mut expected = Vec::new();
+    for (key, is_deleted) in [
+        (object_key("1.0.0", b"loser"), true),
+        (object_key("3.0.0", b"killed"), true),
+        // A second copy of an archive, and the only one that is left of another.
+        (object_key("1.0.0", &named), true),
+        (object_key("1.1.0", &lost), false),
+        (format!("{}.sig", object_key("1.0.0", &named)), false),
+        ("modules/stray".to_owned(), false),
+    ] {
+        let object_version = aws.put_object(&format!("/{key}"), b"left").await;
+        expected.extend(is_deleted.then_some((key, Some(object_version))));
+    }
+    let item = json!({"pk": {"S": "module acme/vpc/aws"}, "sk": {"S": "version 1.1.0"}});
+    let mut row = aws.dynamodb("GetItem", json!({ "Key": item })).await["Item"].clone();
+    row["object_version"] = json!({"S": "gone"});
+    aws.dynamodb("PutItem", json!({ "Item": row })).await;
+
+    let (versions, store) = (aws.versions().await, test.store());
+    let now = test.time();
+    let none = store.as_operator().delete_leftovers(system_time() - DAY, now).await.unwrap();
+    assert!(none.deleted.is_empty() && none.error.is_none(), "all are young: {none:?}");
+    let repaired = store.as_operator().delete_leftovers(system_time() + DAY, now).await.unwrap();
+    assert!(repaired.error.is_none(), "{repaired:?}");
+    let deleted = repaired.deleted.iter();
+    let mut deleted: Vec<_> =
+        deleted.map(|found| (found.archive.clone(), found.object_version.clone())).collect();
+    deleted.sort();
+    expected.sort();
+    assert_eq!(deleted, expected);
+    // The emulator says that the object of version `1.1.0` is gone, and so its copy is needed.
+    let kept: Vec<_> =
+        repaired.kept.iter().map(|(found, why)| (found.archive.clone(), why)).collect();
+    let reason = "the archive of the version is lost, and this object has its bytes".to_owned();
+    assert!(kept.iter().all(|kept| *kept == (object_key("1.1.0", &lost), &reason)), "{kept:?}");
+    assert!(!kept.is_empty());
+    assert_eq!(aws.versions().await, versions - 3);
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/1.0.0/download", &token).await.status, 204);
+    let again = test.publish("acme/vpc/aws", "3.0.0", module_zip("again"), &token).await;
+    assert_eq!(again.status, 201, "the repair holds no version: {}", again.text());
+}
+
+#[tokio::test]
+async fn on_aws_a_publish_that_uses_an_object_which_is_deleted_meanwhile_lists_nothing() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let (aws, archive) = (test.aws(), module_zip("left"));
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let key = object_key("2.0.0", &archive);
+    aws.put_object(&format!("/{key}"), &archive).await;
+    let path = format!("/{}/{key}", aws.place.bucket);
+    // The object exists, so the broker reads it back, and then uses it.
+    let mut read_back = aws.proxy.hold("GET", &path);
+    let publishing = test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token);
+    let deleting = async {
+        read_back.arrived().await;
+        let mut commit = aws.proxy.hold("POST", "/");
+        read_back.release();
+        commit.arrived().await;
+        let until = system_time() + DAY;
+        let repaired = test.store().as_operator().delete_leftovers(until, test.time()).await;
+        commit.release();
+        repaired.unwrap()
+    };
+    let (published, repaired) = tokio::join!(publishing, deleting);
+    let deleted: Vec<_> = repaired.deleted.iter().map(|found| &found.archive).collect();
+    assert_eq!(deleted, [&key], "{repaired:?}");
+    assert_eq!(published.status, 503, "{}", published.text());
+    let download = "/v1/modules/acme/vpc/aws/2.0.0/download";
+    assert_eq!(test.get(download, &token).await.status, 404);
+    let again = test.publish("acme/vpc/aws", "2.0.0", archive, &token).await;
+    assert_eq!(again.status, 201, "{}", again.text());
+    assert_eq!(test.get(download, &token).await.status, 204);
+}
+
+/// Reserves a version as a publisher of other content does.
+async fn reserve(test: &TestBroker, version: &str, holder: &str, until: i64) {
+    let item = json!({
+        "pk": {"S": "module acme/vpc/aws"}, "sk": {"S": format!("reserved {version}")},
+        "v": {"N": "1"}, "holder": {"S": holder}, "reserved_until": {"N": until.to_string()},
+    });
+    test.aws().dynamodb("PutItem", json!({ "Item": item })).await;
+}
+
+#[tokio::test]
+async fn who_would_lose_the_race_for_a_version_on_aws_stores_nothing() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let archive = module_zip("mine");
+    reserve(&test, "2.0.0", "theirs", test.time() + 60).await;
+    let versions = test.aws().versions().await;
+    let refused = test.publish("acme/vpc/aws", "2.0.0", archive.clone(), &token).await;
+    assert_eq!(refused.status, 409);
+    let sentence = "another publish of `acme/vpc/aws` 2.0.0, with other content, is in progress; hint: try again";
+    assert!(refused.text().contains(sentence), "{}", refused.text());
+    assert_eq!(test.aws().versions().await, versions, "neither an archive nor metadata");
+    test.advance(61);
+    let published = test.publish("acme/vpc/aws", "2.0.0", archive, &token).await;
+    assert_eq!(published.status, 201, "a publisher that died holds no version for long");
+}
+
+#[tokio::test]
+async fn a_publisher_on_aws_that_was_slow_and_lost_its_reservation_lists_nothing() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    let archive = module_zip("slow");
+    let path = format!("/{}/{}", test.aws().place.bucket, object_key("2.0.0", &archive));
+    let mut held = test.aws().proxy.hold("PUT", &path);
+    let publishing = test.publish("acme/vpc/aws", "2.0.0", archive, &token);
+    // Another holder takes the version while the archive is on its way to the bucket.
+    let taken = async {
+        held.arrived().await;
+        reserve(&test, "2.0.0", "another", test.time() + 60).await;
+        held.release();
+    };
+    let (published, ()) = tokio::join!(publishing, taken);
+    assert_eq!(published.status, 503, "{}", published.text());
+    assert_eq!(test.get("/v1/modules/acme/vpc/aws/2.0.0/download", &token).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_publish_on_aws_that_fails_keeps_no_other_content_from_the_version() {
+    let Some(test) = published(Backend::Aws).await else { return };
+    let token = test.token(&deploy(), &[Download, Upload]).await;
+    test.aws().proxy.inject("s3 PUT", .., Fault::Fail);
+    let failed = test.publish("acme/vpc/aws", "2.0.0", module_zip("first"), &token).await;
+    assert_eq!(failed.status, 503, "{}", failed.text());
+    test.aws().proxy.repair();
+    let other = test.publish("acme/vpc/aws", "2.0.0", module_zip("second"), &token).await;
+    assert_eq!(other.status, 201, "{}", other.text());
 }

@@ -10,6 +10,7 @@ use axum::http::Request;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::request_id;
 use stile_store::LimitChange::At;
 use stile_store::SourcesSet;
 use stile_tests::aws::emulated::EmulatedAws;
@@ -80,9 +81,10 @@ pub(super) fn digest(archive: &[u8]) -> String {
     hex::encode(Sha256::digest(archive))
 }
 
-/// Returns the sentence of a refusal.
+/// Returns the sentence of a refusal, without the id of the request.
 pub(super) fn sentence(reply: &Reply) -> String {
-    reply.json()["errors"][0].as_str().unwrap_or_default().to_owned()
+    let json = reply.json();
+    request_id::split(json["errors"][0].as_str().unwrap_or_default()).0.to_owned()
 }
 
 /// Returns the parameters of a download location.
@@ -166,9 +168,9 @@ async fn an_object_that_changed_in_a_bucket_without_versions_is_refused_and_an_e
         journal.taken();
         let refused = registry.download(VERSION).await;
         let expected = format!(
-            "the object of `acme/vpc/aws` 1.0.0 changed after its publication: {reason}; hint: ask the publisher to publish the version again with an object that has the same bytes, or use another version\n"
+            "the object of `acme/vpc/aws` 1.0.0 changed after its publication: {reason}; hint: ask the publisher to publish the version again with an object that has the same bytes, or use another version; request id: REQUEST-ID\n"
         );
-        assert_eq!((refused.status.as_u16(), refused.text()), (410, expected));
+        assert_eq!((refused.status.as_u16(), refused.without_id().text()), (410, expected));
         assert_eq!(refused.header("x-terraform-get"), "");
         let logged = journal.taken();
         let event = logged.audit().pop().unwrap();
@@ -298,7 +300,7 @@ async fn a_refusal_says_what_is_wrong_with_a_listed_object_and_nothing_about_oth
     let hidden = registry.put("hidden/vpc.zip", &archive).await;
     let answer = async |object: &str| {
         let reply = registry.publish(VERSION, object, &sha256).await;
-        (reply.status.as_u16(), reply.text())
+        (reply.status.as_u16(), reply.without_id().text())
     };
     let there = answer(&hidden).await;
     let missing = answer(&registry.bucket.address("hidden/missing.zip")).await;
@@ -453,11 +455,14 @@ async fn an_object_that_the_operator_no_longer_allows_is_not_handed_out() {
     let (store, now) = (registry.test.store(), registry.test.time());
     store.as_operator().forbid_sources("acme", now).await.unwrap();
     let journal = Journal::start();
-    let sentence = "namespace `acme` does not allow this object; hint: ask an operator for `stile-admin namespace set acme --source s3://BUCKET/PREFIX --region REGION`\n";
+    let sentence = "namespace `acme` does not allow this object; hint: ask an operator for `stile-admin namespace set acme --source s3://BUCKET/PREFIX --region REGION`; request id: REQUEST-ID\n";
     // The first and the second download read the list in different ways.
     for _ in 0..2 {
         let refused = registry.download(VERSION).await;
-        assert_eq!((refused.status.as_u16(), refused.text().as_str()), (403, sentence));
+        assert_eq!(
+            (refused.status.as_u16(), refused.without_id().text().as_str()),
+            (403, sentence)
+        );
     }
     let event = journal.taken().audit().pop().unwrap();
     let recorded = (&event["code"], &event["source"]);

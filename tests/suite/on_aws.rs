@@ -47,6 +47,8 @@ mod objects_terraform;
 mod paths;
 #[path = "quotas.rs"]
 mod quotas;
+#[path = "request_ids.rs"]
+mod request_ids;
 #[path = "routes.rs"]
 mod routes;
 #[path = "search.rs"]

@@ -15,7 +15,7 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-const ROUTES: [(&str, &str, &str); 27] = [
+pub(super) const ROUTES: [(&str, &str, &str); 27] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
@@ -82,7 +82,7 @@ const ROUTES: [(&str, &str, &str); 27] = [
 ];
 
 /// Starts a broker with one module, and creates a token for each state of a credential.
-async fn states() -> Option<(TestBroker, Vec<(&'static str, Option<String>)>)> {
+pub(super) async fn states() -> Option<(TestBroker, Vec<(&'static str, Option<String>)>)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
     let named = |name: &str| Identity::role("111122223333", name, "i-0abc");
     test.grant(&role("deploy"), "acme", &[CreateGrant, DeleteGrant, Download, Upload]).await;
@@ -132,7 +132,12 @@ fn content(method: &str, path: &str) -> (&'static str, Body) {
 }
 
 /// Sends the request of a route with that credential.
-async fn ask(test: &TestBroker, method: &str, path: &str, token: Option<&String>) -> Reply {
+pub(super) async fn ask(
+    test: &TestBroker,
+    method: &str,
+    path: &str,
+    token: Option<&String>,
+) -> Reply {
     let (content_type, body) = content(method, path);
     let request = Request::builder().method(method).uri(path).header("content-type", content_type);
     let request = token

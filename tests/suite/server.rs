@@ -133,7 +133,10 @@ async fn a_request_without_a_host_is_refused_in_the_form_of_its_route_and_ends_t
         ("/v1/whoami".to_owned(), "{\"error\":\"invalid_request\","),
         ("/nothing/here".to_owned(), "{\"error\":\"invalid_request\","),
         (format!("{module}/versions"), "{\"errors\":[\"an HTTP/1.1 request needs a `Host` header"),
-        (format!("{module}/1.0.0/download"), "an HTTP/1.1 request needs a `Host` header\n"),
+        (
+            format!("{module}/1.0.0/download"),
+            "an HTTP/1.1 request needs a `Host` header; request id: ",
+        ),
     ] {
         // The client asks twice on one connection, and does not ask to close it.
         let request = format!("GET {path} HTTP/1.1\r\n\r\n");
@@ -379,6 +382,28 @@ async fn every_line_of_the_log_is_json_if_the_operator_wants_json() {
         let log = log_of(&variables, &arguments).await;
         assert!(log.iter().any(|line| line.contains("event=\"whoami\"")), "{log:?}");
         assert!(log.iter().all(|line| !line.starts_with('{')), "{log:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_of_the_program_has_the_id_of_an_answer_in_both_formats() {
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    for (format, parts) in [
+        ("text", ["request{id=ID trace_id=TRACE}: ", "code=\"unauthorized\""]),
+        ("json", [r#""span":{"id":"ID","trace_id":"TRACE","name":"request"}"#, r#""status":401"#]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        make_data(&data, &role("deploy"), "acme", &[Download]).await;
+        let setup = Setup::new(free_port(), &data).arg("--log-format").arg(format);
+        let broker = setup.start(&folder.path().join("log")).await;
+        let asked = broker.client().get(broker.url("/v1/whoami"));
+        let asked = asked.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+        let answer = asked.send().await.unwrap();
+        let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
+        for part in parts {
+            broker.logs(&part.replace("ID", &id).replace("TRACE", trace)).await;
+        }
     }
 }
 

@@ -213,8 +213,8 @@ async fn a_source_that_the_operator_no_longer_allows_is_not_handed_out() {
     let store = test.store();
     store.as_operator().forbid_sources("acme", test.time()).await.unwrap();
     let refused = download(&test, "acme/vpc/aws/1.0.0", &token).await;
-    let sentence = "namespace `acme` does not allow this source; hint: ask an operator for `stile-admin namespace set acme --source ADDRESS`\n";
-    assert_eq!((refused.status.as_u16(), refused.text().as_str()), (403, sentence));
+    let sentence = "namespace `acme` does not allow this source; hint: ask an operator for `stile-admin namespace set acme --source ADDRESS`; request id: REQUEST-ID\n";
+    assert_eq!((refused.status.as_u16(), refused.without_id().text().as_str()), (403, sentence));
     let event = journal.taken().audit().pop().unwrap();
     assert_eq!((&event["code"], &event["source"]), (&"source_not_allowed".into(), &GIT.into()));
     assert_eq!(publish(&test, "acme/vpc/aws/1.0.0", GIT, &token).await.status, 403);

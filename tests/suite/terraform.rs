@@ -239,6 +239,7 @@ async fn a_refused_download_is_printed_as_our_one_line() {
         &ran,
         &[
             "403 Forbidden resp:`arn:aws:iam::111122223333:role/deploy` has no `download` on namespace `acme`; hint: ask an operator for",
+            "--namespace acme --download`; request id: ",
         ],
     );
 }

@@ -7,22 +7,22 @@ use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::OperatorAccess;
 use stile_protocol::audience::Audience;
-use stile_store::{HostRecorded, Leftover, Migrated, Store};
+use stile_store::{HostRecorded, Leftover, Migrated, Repaired, Store};
 
 use super::{CommandResult, Context, event, operator_on_aws, record};
 use crate::aws_session;
-use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
+use crate::cli::{StoreCheck, StoreInit, StoreMigrate, StoreVerb};
 use crate::error::CommandError;
 use crate::output::notice;
 use crate::progress::spinning;
-use crate::target::{StoreLocation, StoreTarget};
+use crate::target::StoreLocation;
 
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
     match verb {
         StoreVerb::Init(args) => init(context, args).await?,
         StoreVerb::Migrate(args) => migrate(context, args)?,
-        StoreVerb::Check(store) => check(context, store).await?,
+        StoreVerb::Check(args) => check(context, args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -141,7 +141,10 @@ fn migrate(
 /// The age in seconds from which no publish that is still in progress can need an archive.
 const SETTLED: i64 = 24 * 3600;
 
-async fn check(context: &Context, store: StoreTarget) -> Result<(), CommandError> {
+async fn check(
+    context: &Context,
+    StoreCheck { store, repair, older_than }: StoreCheck,
+) -> Result<(), CommandError> {
     if let StoreLocation::Folder(folder) = store.location()? {
         let Migrated { from, to } = Store::pending_migration(&folder, store.embedded_deadlines())?;
         // To open the store would migrate it.
@@ -153,6 +156,29 @@ async fn check(context: &Context, store: StoreTarget) -> Result<(), CommandError
             .hint(format!("run `{}`", store.command("store migrate"))));
         }
     }
+    if repair {
+        let opened = context.open_to_change(&store).await?;
+        let mut event = event(Kind::Store, &opened.operator);
+        event.resource(match store.location()? {
+            StoreLocation::Folder(folder) => folder.display().to_string(),
+            StoreLocation::Aws(place) => place.bucket,
+        });
+        let written_until = context.now.saturating_sub(older_than);
+        let deleting = opened.store.delete_leftovers(&opened.operator, written_until, context.now);
+        let repaired = spinning("deleting leftovers", Box::pin(deleting)).await;
+        let outcome = |repaired: &Repaired| match repaired.deleted.is_empty() {
+            true => Outcome::Unchanged,
+            false => Outcome::Deleted,
+        };
+        let Repaired { deleted, kept, error } = record(event, repaired, outcome)?;
+        for (leftover, reason) in &kept {
+            notice(format_args!("kept `{}`: {reason}", leftover.archive));
+        }
+        let bytes: u64 = deleted.iter().map(|leftover| leftover.bytes).sum();
+        notice(format_args!("deleted {} archives with {bytes} bytes", deleted.len()));
+        list(context, &deleted)?;
+        return error.map_or(Ok(()), |error| Err(error.into()));
+    }
     let opened = context.open(&store).await?;
     let looking = Box::pin(opened.store.leftovers(&opened.operator));
     let leftovers = spinning("looking for leftovers", looking).await?;
@@ -163,6 +189,11 @@ async fn check(context: &Context, store: StoreTarget) -> Result<(), CommandError
             "{young} of the leftovers are less than a day old, and can belong to a publish in progress"
         ));
     }
+    list(context, &leftovers)
+}
+
+/// Prints archives that no version names, or named.
+fn list(context: &Context, leftovers: &[Leftover]) -> Result<(), CommandError> {
     let row = |leftover: &Leftover| {
         vec![
             leftover.archive.clone(),

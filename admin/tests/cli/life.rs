@@ -68,6 +68,12 @@ fn a_refusal_names_the_change_and_has_another_exit_code_than_an_outage() {
             "error: `acme/vpc/aws` 1.2.0 was not unpublished: no `upload` on `acme`; hint: ask\n",
         ),
         (
+            "403 Forbidden",
+            "no `upload` on `acme`; hint: ask; request id: 64ee87ba88f3e21a",
+            1,
+            "error: `acme/vpc/aws` 1.2.0 was not unpublished: no `upload` on `acme` (request id: 64ee87ba88f3e21a); hint: ask\n",
+        ),
+        (
             "503 Service Unavailable",
             "down",
             2,
@@ -82,6 +88,24 @@ fn a_refusal_names_the_change_and_has_another_exit_code_than_an_outage() {
         let stderr = expected.to_owned();
         assert_eq!(run, Run { stdout: String::new(), stderr, code });
     }
+}
+
+#[test]
+fn a_refusal_as_json_has_the_id_of_the_request_apart() {
+    let sentence = "no `upload` on `acme`; hint: ask; request id: 64ee87ba88f3e21a";
+    let broker = Broker::new(move |_, _| {
+        http("403 Forbidden", "", &json!({ "errors": [sentence] }).to_string())
+    });
+    let command = format!("module unpublish acme/vpc/aws 1.2.0 --reason x {HOST} --output json");
+    let run = broker.machine().run(&command);
+    let error: serde_json::Value = serde_json::from_str(&run.stderr).unwrap();
+    let expected = json!({
+        "error": "refused",
+        "message": "`acme/vpc/aws` 1.2.0 was not unpublished: no `upload` on `acme`",
+        "hint": "ask",
+        "request_id": "64ee87ba88f3e21a",
+    });
+    assert_eq!((error, run.code), (expected, 1));
 }
 
 #[test]

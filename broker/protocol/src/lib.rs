@@ -7,6 +7,7 @@
 //! | [`signed_request`] | the STS request that the helper signs and the broker rebuilds |
 //! | [`exchange`] | the request body of `POST /v1/token` |
 //! | [`reply`] | responses: a token, or an error with its code |
+//! | [`request_id`] | the id of a request in an answer |
 //! | [`names`] | namespaces, module addresses, permissions |
 //! | [`printable`] | characters that a terminal prints as text |
 //! | [`strict_json`] | parses JSON objects and rejects unknown, duplicate or mistyped fields |
@@ -17,5 +18,6 @@ pub mod names;
 pub mod printable;
 pub mod region;
 pub mod reply;
+pub mod request_id;
 pub mod signed_request;
 pub mod strict_json;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::exchange::Namespaces;
 use crate::names::Permissions;
+use crate::request_id::id_or_none;
 
 /// The body of a `200` response to `POST /v1/token`.
 #[derive(Clone, Serialize, Deserialize)]
@@ -54,6 +55,10 @@ pub struct ErrorReply {
     pub hint: Option<String>,
     /// The broker's clock, RFC 3339 in UTC.
     pub server_time: String,
+    /// The id of the request, which the lines of the broker's log have. An earlier broker sends none,
+    /// and any value that is not an id counts as none.
+    #[serde(default, deserialize_with = "id_or_none", skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 macro_rules! codes {
@@ -173,6 +178,27 @@ mod tests {
         )
         .unwrap();
         assert!(!format!("{reply:?}").contains("stile_"));
+    }
+
+    #[test]
+    fn an_error_of_an_earlier_broker_and_one_with_an_invalid_id_have_no_id() {
+        let long = format!(r#","request_id":"{}""#, "a".repeat(65));
+        for (id, expected) in [
+            ("", None),
+            (r#","request_id":null"#, None),
+            (r#","request_id":7"#, None),
+            (r#","request_id":["a"]"#, None),
+            (r#","request_id":"""#, None),
+            (r#","request_id":"a\u001b[2J""#, None),
+            (&long, None),
+            (r#","request_id":"64ee87ba88f3e21a","later":1"#, Some("64ee87ba88f3e21a")),
+        ] {
+            let body = format!(r#"{{"error":"x","message":"m","server_time":"t"{id}}}"#);
+            let reply: ErrorReply = serde_json::from_str(&body).unwrap();
+            assert_eq!(reply.request_id.as_deref(), expected, "{id}");
+            let again = serde_json::to_value(&reply).unwrap();
+            assert_eq!(again.get("request_id").is_some(), expected.is_some(), "{id}");
+        }
     }
 
     #[test]

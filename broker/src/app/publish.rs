@@ -134,7 +134,7 @@ pub(super) const fn logged(outcome: Published) -> Outcome {
         Published::Created => Outcome::Created,
         Published::Same => Outcome::Unchanged,
         Published::Replaced => Outcome::Changed,
-        Published::Different | Published::Unpublished => Outcome::Conflict,
+        Published::Different | Published::InProgress | Published::Unpublished => Outcome::Conflict,
         Published::Full | Published::OverQuota(_) => Outcome::Full,
     }
 }

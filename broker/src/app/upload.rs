@@ -144,7 +144,8 @@ pub async fn complete(
 const fn is_over(done: &Result<Publication, SessionError>) -> bool {
     match done {
         Ok(publication) => {
-            !matches!(publication.outcome, Published::Full | Published::OverQuota(_))
+            use Published::{Full, InProgress, OverQuota};
+            !matches!(publication.outcome, Full | InProgress | OverQuota(_))
         }
         Err(SessionError::NotAnnounced) => true,
         Err(SessionError::Publish(PublishError::Upload(UploadError::Archive(error)))) => {

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use stile_protocol::reply::{ErrorCode, ErrorReply};
 
+use super::request_id::RequestId;
 use crate::app::Broker;
 use crate::error_chain::with_causes;
 use stile_core::clock::rfc3339;
@@ -146,33 +147,36 @@ impl IntoResponse for ApiError {
 /// The form of the error bodies of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorShape {
-    /// One line of text, because Terraform prints the body of a failed download unchanged.
+    /// One line of text, because Terraform prints the body of a failed download unchanged. It ends
+    /// with the id of the request.
     Line,
-    /// The list of Terraform's public registry: `{"errors": ["…"]}`.
+    /// The list of Terraform's public registry: `{"errors": ["…"]}`. Its sentence ends with the id of
+    /// the request.
     List,
-    /// An object of Stile, with code, message and hint.
+    /// An object of Stile, with code, message, hint and the id of the request.
     Object,
 }
 
-/// Adds the body to an error response, in the form of its route.
+/// Adds the body to an error response, in the form of its route, with the id of the request.
 pub async fn render_errors(
     State((shape, broker)): State<(ErrorShape, Arc<Broker>)>,
     request: Request,
     next: Next,
 ) -> Response {
+    let id = request.extensions().get::<RequestId>().copied();
     let response = next.run(request).await;
     let Some(error) = response.extensions().get::<ApiError>().cloned() else { return response };
     let (mut parts, _) = response.into_parts();
+    let line = || id.map_or_else(|| error.sentence(), |id| id.append_to(&error.sentence()));
     let body = match shape {
-        ErrorShape::Line => format!("{}\n", error.sentence()).into_response(),
-        ErrorShape::List => {
-            Json(serde_json::json!({ "errors": [error.sentence()] })).into_response()
-        }
+        ErrorShape::Line => format!("{}\n", line()).into_response(),
+        ErrorShape::List => Json(serde_json::json!({ "errors": [line()] })).into_response(),
         ErrorShape::Object => Json(ErrorReply {
             error: error.code.as_str().to_owned(),
             message: error.message,
             hint: error.hint,
             server_time: rfc3339(broker.clock.now()),
+            request_id: id.map(|id| id.to_string()),
         })
         .into_response(),
     };

@@ -14,10 +14,12 @@ mod json_body;
 pub mod lambda;
 mod malformed;
 mod reload;
+mod request_id;
 mod run_detached;
 mod serve;
 mod tls;
 mod trace;
+mod trace_context;
 mod v1;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
-//! Logs one line for each request: route, status, duration and the cause of a failure.
+//! Logs one line for each request: route, status, duration and the cause of a failure. Gives each
+//! request its id.
 //!
-//! The line never contains a query, a header or a body.
+//! The line never contains a query, a header or a body, except the trace id of a valid `traceparent`.
 
 use std::any::Any;
 use std::error::Error;
@@ -14,15 +15,22 @@ use stile_protocol::reply::ErrorCode;
 use tracing::Instrument;
 
 use super::error::ApiError;
+use super::request_id::RequestId;
+use super::trace_context::trace_id;
 
-/// Logs the request when the answer is ready. All its log lines have the same request id.
-pub async fn request(request: Request, next: Next) -> Response {
+/// Logs the request when the answer is ready. All its log lines and the answer have the same request
+/// id, which this function creates. It ignores an id that the client sends.
+pub async fn request(mut request: Request, next: Next) -> Response {
     let route =
         request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let method = method_name(request.method());
     let started = Instant::now();
-    let span = tracing::info_span!("request", id = %request_id());
-    let response = next.run(request).instrument(span.clone()).await;
+    let id = RequestId::random();
+    let trace_id = trace_id(request.headers()).map(tracing::field::display);
+    let span = tracing::info_span!("request", %id, trace_id);
+    request.extensions_mut().insert(id);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    id.write_to(response.headers_mut());
     let _entered = span.enter();
     let (status, took) = (response.status(), started.elapsed());
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -64,13 +72,6 @@ pub fn panicked(_panic: Box<dyn Any + Send + 'static>) -> Response {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Panicked(String);
-
-fn request_id() -> String {
-    let mut bytes = [0; 8];
-    // Without random bytes, every request has the same id. Minting then fails with its own error.
-    let _ = getrandom::fill(&mut bytes);
-    hex::encode(bytes)
-}
 
 #[cfg(test)]
 mod tests {

@@ -227,6 +227,8 @@ pub enum Published {
     Different,
     /// The version was published before with the same bytes, and is unpublished. Nothing changed.
     Unpublished,
+    /// Another publisher is about to publish the version with other content. Nothing changed.
+    InProgress,
     /// The package has as many versions as its document can hold. Nothing changed.
     Full,
     /// The version would exceed a limit of the namespace. Nothing changed.

@@ -27,25 +27,16 @@ pub(crate) const ABANDONED: i64 = 24 * 3600;
 /// archives are still there, so a newer backup can be put back as well.
 pub(crate) const SUPERFLUOUS: i64 = 30 * 24 * 3600;
 
-/// Returns whether an archive that no version names was last written that long ago.
-pub(crate) fn is_superfluous(written_at: i64, now: i64) -> bool {
-    now.saturating_sub(written_at) >= SUPERFLUOUS
-}
-
-/// Returns whether a file was last written that long ago.
-pub(crate) fn is_abandoned(written_at: i64, now: i64) -> bool {
-    now.saturating_sub(written_at) >= ABANDONED
-}
-
 /// Deletes the abandoned files in the folder whose name starts with `prefix`, except those that a
 /// living process has locked. Returns their number.
 pub(crate) fn delete_abandoned(folder: &Path, prefix: &str, now: i64) -> usize {
     let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    let written_until = now.saturating_sub(ABANDONED);
     let is_deleted = |entry: &fs::DirEntry| {
         entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
             && entry
                 .metadata()
-                .is_ok_and(|metadata| metadata.is_file() && is_abandoned(metadata.mtime(), now))
+                .is_ok_and(|metadata| metadata.is_file() && metadata.mtime() <= written_until)
             && open_to_lock(&entry.path())
                 .is_ok_and(|file| file.try_lock().is_ok() && fs::remove_file(entry.path()).is_ok())
     };

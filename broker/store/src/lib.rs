@@ -21,6 +21,7 @@ mod grant_changes;
 mod keys;
 mod outgoing;
 mod records;
+mod repaired;
 mod retry;
 mod store;
 
@@ -52,4 +53,5 @@ pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
 pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
+pub use repaired::Repaired;
 pub use store::{AwsCreated, FolderCreated, Store};

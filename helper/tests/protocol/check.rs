@@ -36,7 +36,8 @@ fn registry() -> StubBroker {
                 "root": { "readme": "x".repeat(100_000) },
             }),
             _ => {
-                let body = r#"{"errors":["there is no such version"]}"#;
+                let body =
+                    r#"{"errors":["there is no such version; request id: 64ee87ba88f3e21a"]}"#;
                 return http("404 Not Found", "", body);
             }
         };
@@ -95,7 +96,7 @@ fn a_registry_that_does_not_answer_is_named_once_and_the_exit_code_is_2() {
     let sandbox = Sandbox::of(&broker);
     install(&sandbox, &[("registry.example.com/acme/other/aws", "1.0.0")]);
     let run = sandbox.run(&["check"]);
-    let note = "stile: cannot check `acme/other/aws` 1.0.0: there is no such version\n";
+    let note = "stile: cannot check `acme/other/aws` 1.0.0: there is no such version (request id: 64ee87ba88f3e21a)\n";
     assert_eq!((run.stderr.as_str(), run.code), (note, 2), "{}", run.stdout);
 }
 
@@ -131,7 +132,7 @@ fn a_deprecated_version_is_a_warning_and_an_unpublished_one_fails() {
     let row = "registry.example.com/acme/net/aws    1.0.0    unpublished  \
                registry.example.com/acme/vpc/aws  it deletes a bucket";
     assert!(run.stdout.lines().any(|line| line == row), "{}", run.stdout);
-    let notes = "stile: cannot check `acme/other/aws` 1.0.0: there is no such version\n\
+    let notes = "stile: cannot check `acme/other/aws` 1.0.0: there is no such version (request id: 64ee87ba88f3e21a)\n\
                  stile: 1 installed version is deprecated\n\
                  stile: 1 installed version is unpublished\n";
     assert_eq!((run.stderr.as_str(), run.code), (notes, 1));

@@ -5,11 +5,14 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use chrono::TimeDelta;
 use stile_protocol::exchange::Namespaces;
 
-use crate::support::{Sandbox, StubBroker, http, now, refusal, rfc3339, token_reply};
+use crate::support::{
+    Sandbox, StubBroker, http, now, refusal, rfc3339, token_reply, with_request_id,
+};
 
 const GET: [&str; 2] = ["get", "registry.example.com"];
 const TOKEN: &str = "{\"token\":\"stile_v4.local.number-0\"}\n";
 const TIME: &str = "2026-11-20T10:11:12Z";
+const ID: &str = "64ee87ba88f3e21a";
 
 #[test]
 fn an_error_of_the_broker_is_printed_as_one_line() {
@@ -18,6 +21,20 @@ fn an_error_of_the_broker_is_printed_as_one_line() {
         (
             refusal("403 Forbidden", "no_grant", denied, Some("ask its owner"), TIME),
             format!("{denied}; hint: ask its owner"),
+        ),
+        (
+            with_request_id(
+                &refusal("403 Forbidden", "no_grant", denied, Some("ask its owner"), TIME),
+                ID,
+            ),
+            format!("{denied} (request id: {ID}); hint: ask its owner"),
+        ),
+        (
+            with_request_id(
+                &refusal("503 Service Unavailable", "sts_unavailable", "STS is away", None, TIME),
+                ID,
+            ),
+            format!("the registry is unavailable: STS is away (request id: {ID})"),
         ),
         (
             refusal("401 Unauthorized", "proof_replayed", "used\n\u{1b}[31malready", None, TIME),

@@ -3,7 +3,7 @@
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
-use crate::support::{Sandbox, StubBroker, http, refusal};
+use crate::support::{Sandbox, StubBroker, http, refusal, with_request_id};
 
 const GET: [&str; 2] = ["get", "registry.example.com"];
 const LOG: &str = ".cache/stile/get.log";
@@ -111,6 +111,29 @@ fn the_step_summary_has_each_failure_once_after_its_earlier_content() {
     }
     let expected =
         format!("# Tests\n### Terraform got no token\n\n```text\nstile: {FAILURE}\n```\n\n");
+    assert_eq!(sandbox.read("summary"), expected);
+}
+
+#[test]
+fn a_failure_with_another_request_id_is_a_line_of_the_log_but_no_other_entry_of_the_summary() {
+    let broker = StubBroker::new(|number, _| {
+        let failure =
+            refusal("403 Forbidden", "no_grant", "no grant for you", Some("ask its owner"), TIME);
+        with_request_id(&failure, &format!("id-{number}"))
+    });
+    let failure = |number: usize| {
+        let id = format!("no grant for you (request id: id-{number})");
+        FAILURE.replace("no grant for you", &id)
+    };
+    let sandbox = Sandbox::of(&broker);
+    let summary = sandbox.path("summary").to_str().unwrap().to_owned();
+    let sandbox = sandbox.with("GITHUB_STEP_SUMMARY", &summary);
+    for number in 0..3 {
+        sandbox.run(&GET).fails_with(&failure(number));
+    }
+    assert_eq!(logged(&sandbox), [0, 1, 2].map(failure));
+    let first = failure(0);
+    let expected = format!("### Terraform got no token\n\n```text\nstile: {first}\n```\n\n");
     assert_eq!(sandbox.read("summary"), expected);
 }
 

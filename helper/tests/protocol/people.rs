@@ -1,6 +1,8 @@
 //! The verbs that users run: `get-token`, `whoami`, `doctor`.
 
-use crate::support::{ProgramOutput, Sandbox, StubBroker, discovery, http, now, token_reply};
+use crate::support::{
+    ProgramOutput, Sandbox, StubBroker, discovery, http, now, refusal, token_reply, with_request_id,
+};
 
 const HOST: [&str; 2] = ["--registry-host", "registry.example.com"];
 
@@ -225,15 +227,20 @@ fn whoami_fails_for_an_unknown_host_and_for_a_rejected_token() {
     );
     let broker = StubBroker::new(|_, request| match request.line.starts_with("POST") {
         true => token_reply("stile_v4.local.x", 3600),
-        false => http(
-            "401 Unauthorized",
-            "",
-            r#"{"error":"unauthorized","message":"no good token","server_time":"2026-11-20T10:11:12Z"}"#,
+        false => with_request_id(
+            &refusal(
+                "401 Unauthorized",
+                "unauthorized",
+                "no good token",
+                None,
+                "2026-11-20T10:11:12Z",
+            ),
+            "64ee87ba88f3e21a",
         ),
     });
-    Sandbox::of(&broker)
-        .run(&["whoami", "registry.example.com"])
-        .fails_with("cannot identify you to `registry.example.com`: no good token");
+    Sandbox::of(&broker).run(&["whoami", "registry.example.com"]).fails_with(
+        "cannot identify you to `registry.example.com`: no good token (request id: 64ee87ba88f3e21a)",
+    );
     assert_eq!(broker.requests().len(), 2, "a rejected new token is not replaced");
 }
 

@@ -324,6 +324,14 @@ pub(crate) fn refusal(
     http(status, "", &body.to_string())
 }
 
+/// Adds the id of a request to a broker's error response.
+pub(crate) fn with_request_id(response: &str, id: &str) -> String {
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    let mut body: serde_json::Value = serde_json::from_str(body).unwrap();
+    body["request_id"] = id.into();
+    http(head.lines().next().unwrap().split_once(' ').unwrap().1, "", &body.to_string())
+}
+
 /// Returns the system time, as the program under test sees it.
 #[expect(
     clippy::disallowed_methods,

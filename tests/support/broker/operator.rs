@@ -9,8 +9,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
     Change, Created, Deleted, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
-    NamespaceCreated, NamespaceSummary, NewGrant, Revocations, SingleUseOutcome, SourcesSet, Store,
-    StoreError, Updated,
+    NamespaceCreated, NamespaceSummary, NewGrant, Repaired, Revocations, SingleUseOutcome,
+    SourcesSet, Store, StoreError, Updated,
 };
 
 use crate::aws::emulated::REGION;
@@ -203,6 +203,15 @@ impl Operated<'_> {
     /// Lists revocations.
     pub async fn revocations(&self) -> Result<Revocations, StoreError> {
         self.0.revocations(&operator()).await
+    }
+
+    /// Deletes archives that were written until then and that no version names.
+    pub async fn delete_leftovers(
+        &self,
+        written_until: i64,
+        now: i64,
+    ) -> Result<Repaired, StoreError> {
+        self.0.delete_leftovers(&operator(), written_until, now).await
     }
 
     /// Lists archives that no version names.

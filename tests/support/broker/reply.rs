@@ -1,8 +1,12 @@
 //! Reads the answer of a broker in the process of a test.
 
 use axum::body::Body;
-use axum::http::{HeaderMap, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::Value;
+use stile_protocol::request_id::HEADER;
+
+/// The text in the place of a request's id, in answers that a test compares.
+pub const REQUEST_ID: &str = "REQUEST-ID";
 
 /// An answer of the broker with its whole body.
 #[derive(Debug)]
@@ -35,6 +39,29 @@ impl Reply {
     /// Returns the status and the error code: `401 proof_replayed`.
     pub fn error(&self) -> String {
         format!("{} {}", self.status.as_u16(), self.json()["error"].as_str().unwrap_or("-"))
+    }
+
+    /// Returns the id of the request: `X-Request-Id`. Empty if the answer has none, or several.
+    pub fn request_id(&self) -> &str {
+        let mut all = self.headers.get_all(HEADER).iter();
+        match (all.next(), all.next()) {
+            (Some(id), None) => id.to_str().unwrap_or_default(),
+            _ => "",
+        }
+    }
+
+    /// Returns the same answer with [`REQUEST_ID`] in the place of its id, to compare it with another
+    /// answer or with a text.
+    pub fn without_id(&self) -> Self {
+        let (mut headers, id) = (self.headers.clone(), self.request_id());
+        headers.insert(HEADER, HeaderValue::from_static(REQUEST_ID));
+        let body = match self.text() {
+            text if !id.is_empty() && text.contains(id) => {
+                text.replace(id, REQUEST_ID).into_bytes()
+            }
+            _ => self.body.clone(),
+        };
+        Self { status: self.status, headers, body }
     }
 
     /// Returns a header as text; empty if it is missing.

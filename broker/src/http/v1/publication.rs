@@ -30,7 +30,7 @@ const fn outcome(published: Published) -> &'static str {
         Published::Created => "created",
         Published::Same => "unchanged",
         Published::Replaced => "replaced",
-        Published::Different | Published::Unpublished => "conflict",
+        Published::Different | Published::InProgress | Published::Unpublished => "conflict",
         Published::Full | Published::OverQuota(_) => "full",
     }
 }
@@ -68,6 +68,15 @@ pub(super) fn reply(
                 format!("`{address}` {version} is already published with other content"),
             )
             .hint("a published version never changes; publish the next version"));
+        }
+        Published::InProgress => {
+            return Err(ApiError::new(
+                ErrorCode::Conflict,
+                format!(
+                    "another publish of `{address}` {version}, with other content, is in progress"
+                ),
+            )
+            .hint("try again in two minutes, or publish the next version"));
         }
         Published::Unpublished => {
             return Err(ApiError::new(

@@ -15,7 +15,7 @@ use super::disk_space::{DISK_RESERVE, DiskSpace};
 use super::metadata_files;
 use crate::blocking::blocking;
 use crate::files;
-use crate::{EmbeddedDeadlines, Leftover, StoreError};
+use crate::{EmbeddedDeadlines, Leftover, Repaired, StoreError};
 
 /// The file of the lock that all publishers share. Only a sweep of archives takes it alone.
 const LOCK: &str = "archives.lock";
@@ -120,15 +120,16 @@ impl Disk {
         blocking(move || metadata_files::read(&folder, &sha256)).await
     }
 
-    /// Returns whether there is old metadata whose archive is not in the set.
+    /// Returns whether there is metadata written until then whose archive is not in the set.
     pub(crate) async fn has_unnamed_metadata(
         &self,
         named: HashSet<String>,
-        now: i64,
+        written_until: i64,
     ) -> Result<bool, StoreError> {
         let folder = self.metadata_folder();
         blocking(move || {
-            metadata_files::old_and_unnamed(&folder, &named, now).map(|old| !old.is_empty())
+            let old = metadata_files::old_and_unnamed(&folder, &named, written_until)?;
+            Ok(!old.is_empty())
         })
         .await
     }
@@ -205,36 +206,43 @@ impl Disk {
         blocking(move || unnamed(&archives, &named)).await
     }
 
-    /// Deletes the old archives whose file name is not in the set, and old metadata without an
-    /// archive in the set. Returns the number of archives.
+    /// Deletes the archives written until then whose file name is not in the set, and the metadata
+    /// without an archive in the set. Returns what it deleted, and the archives that it could not.
     ///
     /// The set must be read after the lock was taken.
     pub(crate) async fn delete_unnamed(
         &self,
         lock: SweepLock,
         named: HashSet<String>,
-        now: i64,
-    ) -> Result<usize, StoreError> {
+        written_until: i64,
+    ) -> Result<Repaired, StoreError> {
         let folder = Arc::clone(&self.folder);
         blocking(move || {
-            let mut deleted = 0;
+            let mut repaired = Repaired::default();
             for leftover in unnamed(&folder.join("archives"), &named)? {
                 let path = folder.join(&leftover.archive);
                 // A process of an earlier release, which takes no lock, may have written it again.
                 let is_old = fs::symlink_metadata(&path)
-                    .is_ok_and(|metadata| files::is_superfluous(metadata.mtime(), now));
-                if is_old && fs::remove_file(&path).is_ok() {
-                    tracing::info!(archive = %path.display(), "deleted an archive that no version names");
-                    deleted += 1;
+                    .is_ok_and(|metadata| metadata.mtime() <= written_until);
+                if !is_old {
+                    continue;
+                }
+                match fs::remove_file(&path) {
+                    Ok(()) => {
+                        tracing::info!(archive = %path.display(), "deleted an archive that no version names");
+                        repaired.deleted.push(leftover);
+                    }
+                    Err(error) => repaired.kept.push((leftover, error.to_string())),
                 }
             }
-            for path in metadata_files::old_and_unnamed(&folder.join(METADATA), &named, now)? {
+            let metadata = folder.join(METADATA);
+            for path in metadata_files::old_and_unnamed(&metadata, &named, written_until)? {
                 if fs::remove_file(&path).is_ok() {
                     tracing::info!(metadata = %path.display(), "deleted metadata of an archive that no version names");
                 }
             }
             drop(lock);
-            Ok(deleted)
+            Ok(repaired)
         })
         .await
     }

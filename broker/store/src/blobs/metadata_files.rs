@@ -50,12 +50,12 @@ pub(super) fn read(folder: &Path, sha256: &str) -> Result<Option<Vec<u8>>, Store
     }
 }
 
-/// Returns the old files of metadata whose archive no version names. `named` has the file names of
+/// Returns the files of metadata written until then whose archive no version names. `named` has the file names of
 /// the archives that versions name.
 pub(super) fn old_and_unnamed(
     folder: &Path,
     named: &HashSet<String>,
-    now: i64,
+    written_until: i64,
 ) -> Result<Vec<PathBuf>, StoreError> {
     let failed = |error: io::Error| {
         StoreError::unavailable(format!("cannot read `{}`", folder.display()), error)
@@ -79,9 +79,9 @@ pub(super) fn old_and_unnamed(
             let name = name.to_str().unwrap_or_default();
             let digest = name.split('.').next().unwrap_or_default();
             let is_old = || {
-                entry.metadata().is_ok_and(|metadata| {
-                    metadata.is_file() && files::is_superfluous(metadata.mtime(), now)
-                })
+                entry
+                    .metadata()
+                    .is_ok_and(|metadata| metadata.is_file() && metadata.mtime() <= written_until)
             };
             if digest.len() == 64
                 && name == file_name(digest)

@@ -37,14 +37,6 @@ pub enum Blobs {
 }
 
 impl Blobs {
-    /// Keeps sweeps from the archives until the lock is dropped. A bucket is never swept.
-    pub(crate) async fn lock_for_publish(&self) -> Result<Option<PublishLock>, StoreError> {
-        match self {
-            Self::Disk(disk) => disk.lock_for_publish().await.map(Some),
-            Self::S3(_) => Ok(None),
-        }
-    }
-
     /// Stores a verified archive after its metadata, and returns its record. It is safe to repeat
     /// with the same bytes.
     ///

@@ -7,6 +7,7 @@ use stile_core::version_event::VersionEvent;
 use super::Records;
 use super::model::VersionRecord;
 use super::mutation::{Mutation, Outcome};
+use super::outbox::KeptEvent;
 use super::package_document;
 use super::packages::MAX_VERSIONS;
 use crate::retry::Retry;
@@ -67,11 +68,16 @@ impl Records {
                 }
                 mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
             }
+            let mut kept = None;
             if !listeners.is_empty() {
-                mutations.extend(self.keep_event(event(&record)?, listeners).await?);
+                kept = Some(self.keep_event(event(&record)?, listeners).await);
             }
+            mutations.extend(kept.as_ref().and_then(KeptEvent::mutation));
             match self.commit(mutations).await? {
-                Outcome::Done => return Ok(LifeChanged::Done),
+                Outcome::Done => {
+                    kept.iter().for_each(KeptEvent::report_dropped);
+                    return Ok(LifeChanged::Done);
+                }
                 Outcome::TooLarge => return Ok(LifeChanged::Full),
                 // Another writer changed the version or its package at the same time.
                 Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,

@@ -6,6 +6,7 @@
 //! One broker at a time sends to a destination: the one that holds the claim on it. After a failure,
 //! no broker sends to the destination for a while, so a receiver that is down costs few attempts.
 
+use futures_util::future::join_all;
 use stile_core::version_event::VersionEvent;
 use stile_protocol::names::Namespace;
 
@@ -34,6 +35,39 @@ const KEPT_FOR: i64 = 7 * 24 * 3600;
 /// Returns the time until which the backend keeps an event, in Unix seconds.
 pub(crate) const fn kept_until(created_at: i64) -> i64 {
     created_at.saturating_add(KEPT_FOR)
+}
+
+/// An event of a change, and who gets it.
+#[derive(Debug)]
+pub(crate) struct KeptEvent {
+    event: VersionEvent,
+    kept: Vec<Destination>,
+    dropped: Vec<Destination>,
+}
+
+impl KeptEvent {
+    /// Returns the mutation that keeps the event. `None` if nobody gets it.
+    pub(crate) fn mutation(&self) -> Option<Mutation> {
+        (!self.kept.is_empty()).then(|| Mutation::AddEvent {
+            event: self.event.clone(),
+            destinations: self.kept.clone(),
+            forget_before: self.event.at.saturating_sub(KEPT_FOR),
+        })
+    }
+
+    /// Raises the alarm for each destination that does not get the event, after the commit of the
+    /// change.
+    pub(crate) fn report_dropped(&self) {
+        for destination in &self.dropped {
+            tracing::error!(
+                alarm = "event_dropped",
+                destination = destination.key(),
+                namespace = self.event.namespace.as_str(),
+                event = self.event.id,
+                "too many events of the namespace wait for the destination, so it does not get this one"
+            );
+        }
+    }
 }
 
 /// Returns the deliveries of a new event.
@@ -105,33 +139,33 @@ impl SendingState {
 }
 
 impl Records {
-    /// Returns the mutation that keeps an event for each of the destinations. It leaves out a
-    /// destination for which too many events of the namespace wait, and raises the alarm.
+    /// Decides which of the destinations get an event: not one for which too many events of the
+    /// namespace wait. It counts for all of them at once.
+    ///
+    /// If it cannot count, the destination gets the event. So the limit never stops a publisher.
     pub(crate) async fn keep_event(
         &self,
         event: VersionEvent,
         destinations: &[Destination],
-    ) -> Result<Option<Mutation>, StoreError> {
-        let mut kept = Vec::new();
-        for destination in destinations {
-            if self.count_waiting(destination, &event.namespace).await? < MAX_WAITING {
-                kept.push(destination.clone());
-            } else {
-                tracing::error!(
-                    alarm = "event_dropped",
-                    destination = destination.key(),
-                    namespace = event.namespace.as_str(),
-                    event = event.id,
-                    "too many events of the namespace wait for the destination, so it does not get this one"
-                );
+    ) -> KeptEvent {
+        let count = |destination| self.count_waiting(destination, &event.namespace);
+        let counts = join_all(destinations.iter().map(count)).await;
+        let (mut kept, mut dropped) = (Vec::new(), Vec::new());
+        for (destination, count) in destinations.iter().zip(counts) {
+            match count {
+                Ok(count) if count >= MAX_WAITING => dropped.push(destination.clone()),
+                Ok(_) => kept.push(destination.clone()),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        destination = destination.key(),
+                        "cannot count the events that wait for a destination; it gets this one, too"
+                    );
+                    kept.push(destination.clone());
+                }
             }
         }
-        let forget_before = event.at.saturating_sub(KEPT_FOR);
-        Ok((!kept.is_empty()).then_some(Mutation::AddEvent {
-            event,
-            destinations: kept,
-            forget_before,
-        }))
+        KeptEvent { event, kept, dropped }
     }
 
     /// Counts the events of a namespace that wait for a destination, at most [`MAX_WAITING`].

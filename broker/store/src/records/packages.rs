@@ -4,6 +4,7 @@ use stile_core::package::{PackageAddress, Version};
 
 use super::model::{Content, StoredArchive, VersionRecord};
 use super::mutation::{Mutation, Outcome};
+use super::outbox::KeptEvent;
 use super::stored_object::StoredObject;
 use super::{Records, package_document};
 use crate::retry::Retry;
@@ -23,7 +24,7 @@ impl Records {
         address: &PackageAddress,
         version: &Version,
         record: VersionRecord,
-        event: Option<Mutation>,
+        event: Option<KeptEvent>,
     ) -> Result<Published, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -55,9 +56,12 @@ impl Records {
                 bytes: record.bytes,
                 quota,
             }));
-            mutations.extend(event.clone());
+            mutations.extend(event.as_ref().and_then(KeptEvent::mutation));
             match self.commit(mutations).await? {
-                Outcome::Done => return Ok(Published::Created),
+                Outcome::Done => {
+                    event.iter().for_each(KeptEvent::report_dropped);
+                    return Ok(Published::Created);
+                }
                 Outcome::TooLarge => return Ok(Published::Full),
                 // Another writer has published this version in the meantime.
                 Outcome::Refused(0) => {

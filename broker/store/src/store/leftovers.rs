@@ -1,8 +1,8 @@
 //! Finds and deletes what lost races and killed processes left: archives that no version names, and
 //! temporary files.
 //!
-//! It deletes only archives on a disk. A lock keeps a sweep away from a publish that is in progress
-//! in any process. A bucket has no such lock, and a broker has no right to delete an archive there.
+//! A broker deletes only archives on a disk. A lock keeps its sweep away from a publish that is in
+//! progress in any process. A broker has no right to delete an archive in a bucket.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,10 +12,10 @@ use stile_core::package::sweep_uploads;
 use super::Store;
 use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key};
 use crate::blocking::blocking;
-use crate::files::{ABANDONED, is_superfluous};
+use crate::files::{ABANDONED, SUPERFLUOUS};
 use crate::records::model::OBJECT_FORMAT;
 use crate::records::{DynamoDb, Records};
-use crate::{Leftover, StoreError, Swept};
+use crate::{Leftover, Repaired, StoreError, Swept};
 
 impl Store {
     /// Deletes the temporary files that killed processes left a day ago or earlier, and the archives
@@ -34,38 +34,51 @@ impl Store {
         });
         let temporary = temporary.await?;
         let archives = match &self.blobs {
-            Blobs::Disk(disk) => self.sweep_archives(disk, now).await?,
+            Blobs::Disk(disk) => {
+                match self.sweep_archives(disk, now.saturating_sub(SUPERFLUOUS)).await? {
+                    Sweep::Done(repaired) => repaired.deleted.len(),
+                    Sweep::Busy => 0,
+                    Sweep::OfOthers { named, old } => {
+                        tracing::error!(
+                            alarm = "unnamed_archives",
+                            named,
+                            unnamed = old,
+                            "the database does not name most of the old archives, so the broker deletes none; it can be the wrong database; `stile-admin store check` lists them"
+                        );
+                        0
+                    }
+                }
+            }
             Blobs::S3(_) => 0,
         };
         Ok(Swept { archives, temporary })
     }
 
-    async fn sweep_archives(&self, disk: &Disk, now: i64) -> Result<usize, StoreError> {
+    /// Deletes the archives on a disk that were written until then and that no version names.
+    pub(super) async fn sweep_archives(
+        &self,
+        disk: &Disk,
+        written_until: i64,
+    ) -> Result<Sweep, StoreError> {
+        let nothing = || Ok(Sweep::Done(Repaired::default()));
         // Without the lock first, because usually there is nothing to delete.
-        let Some(named) = self.named_files().await? else { return Ok(0) };
+        let Some(named) = self.named_files().await? else { return nothing() };
         let unnamed = disk.unnamed(named.clone()).await?;
-        let old = |leftover: &&Leftover| is_superfluous(leftover.written_at, now);
-        let old = unnamed.iter().filter(old).count();
-        if old == 0 && !disk.has_unnamed_metadata(named, now).await? {
-            return Ok(0);
+        let old = unnamed.iter().filter(|leftover| leftover.written_at <= written_until).count();
+        if old == 0 && !disk.has_unnamed_metadata(named, written_until).await? {
+            return nothing();
         }
-        let Some(lock) = disk.lock_for_sweep().await? else { return Ok(0) };
+        let Some(lock) = disk.lock_for_sweep().await? else { return Ok(Sweep::Busy) };
         // Publishes that ended before the lock have their records by now.
-        let Some(named) = self.named_files().await? else { return Ok(0) };
+        let Some(named) = self.named_files().await? else { return nothing() };
         // Of an object in another bucket, only the metadata is here.
         let has_archive = |name: &&String| !name.ends_with(OBJECT_FORMAT);
         let archives = named.iter().filter(has_archive).count();
         let expected = if old == 0 { named.len() } else { archives };
         if !is_of_these_archives(expected, old) {
-            tracing::error!(
-                alarm = "unnamed_archives",
-                named = expected,
-                unnamed = old,
-                "the database does not name most of the old archives, so the broker deletes none; it can be the wrong database; `stile-admin store check` lists them"
-            );
-            return Ok(0);
+            return Ok(Sweep::OfOthers { named: expected, old });
         }
-        disk.delete_unnamed(lock, named, now).await
+        disk.delete_unnamed(lock, named, written_until).await.map(Sweep::Done)
     }
 
     /// Returns the archives that no version names. It changes nothing.
@@ -75,20 +88,18 @@ impl Store {
         match (&self.blobs, &self.records) {
             (Blobs::Disk(disk), _) => match self.named_files().await? {
                 Some(named) => disk.unnamed(named).await,
-                None => Err(StoreError::misconfigured(
-                    "a newer release wrote this store; hint: use its `stile-admin`",
-                )),
+                None => Err(newer_release()),
             },
-            (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => unnamed_objects(s3, dynamodb).await,
-            (Blobs::S3(_), Records::Sqlite(_)) => Err(StoreError::misconfigured(
-                "this program cannot compare a bucket with a database",
-            )),
+            (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => {
+                Ok(unnamed_objects(s3, dynamodb).await?.unnamed)
+            }
+            (Blobs::S3(_), Records::Sqlite(_)) => Err(cannot_compare()),
         }
     }
 
     /// Returns the names of the files that versions name. `None` if this program cannot know all of
     /// them.
-    async fn named_files(&self) -> Result<Option<HashSet<String>>, StoreError> {
+    pub(super) async fn named_files(&self) -> Result<Option<HashSet<String>>, StoreError> {
         let Records::Sqlite(sqlite) = &self.records else { return Ok(None) };
         let named = sqlite.named_archives().await?;
         let file_names = |named: Vec<(String, String)>| {
@@ -106,15 +117,42 @@ const FEW: usize = 16;
 ///
 /// Lost races and kills leave single files. A new database, the one of another folder, or an old
 /// backup leaves many, and to delete them would lose versions.
-const fn is_of_these_archives(named: usize, old: usize) -> bool {
+pub(super) const fn is_of_these_archives(named: usize, old: usize) -> bool {
     named > 0 && (old <= FEW || old <= named / 10)
 }
 
-/// Returns the object versions that no version of a package names.
-async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Vec<Leftover>, StoreError> {
+pub(super) fn newer_release() -> StoreError {
+    StoreError::misconfigured("a newer release wrote this store; hint: use its `stile-admin`")
+}
+
+pub(super) fn cannot_compare() -> StoreError {
+    StoreError::misconfigured("this program cannot compare a bucket with a database")
+}
+
+/// The result of looking for archives to delete.
+#[derive(Debug)]
+pub(super) enum Sweep {
+    /// The old ones are deleted.
+    Done(Repaired),
+    /// A publish is in progress, so none is deleted.
+    Busy,
+    /// The records can be those of other archives, so none is deleted.
+    OfOthers { named: usize, old: usize },
+}
+
+/// The objects of a bucket, compared with the versions of all packages.
+#[derive(Debug, Default)]
+pub(super) struct Objects {
+    /// The number of object versions that versions name.
+    pub(super) named: usize,
+    /// The object versions that no version names.
+    pub(super) unnamed: Vec<Leftover>,
+}
+
+pub(super) async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Objects, StoreError> {
     // The objects of a package come one after another, so that each package is read once.
     let (mut package, mut named) = (None, HashMap::new());
-    let mut unnamed = Vec::new();
+    let mut objects = Objects::default();
     for object in s3.all().await? {
         if let Some((address, _)) = parse_archive_key(&object.archive)
             && package.as_ref() != Some(&address)
@@ -129,9 +167,11 @@ async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Vec<Leftover>, 
                 .collect();
             package = Some(address);
         }
-        if named.get(&object.archive) != Some(&object.object_version) {
-            unnamed.push(object);
+        if named.get(&object.archive) == Some(&object.object_version) {
+            objects.named += 1;
+        } else {
+            objects.unnamed.push(object);
         }
     }
-    Ok(unnamed)
+    Ok(objects)
 }

@@ -10,6 +10,8 @@ mod objects;
 mod on_aws;
 mod outbox;
 mod packages;
+mod publish_guard;
+mod repair;
 mod sources;
 
 use stile_core::grants::{

@@ -112,14 +112,10 @@ impl Store {
             ));
         }
         // A sweep must not delete the metadata before the record names it.
-        let _lock = self.blobs.lock_for_publish().await?;
-        if let Some(json) = archive.metadata() {
-            self.blobs.put_metadata(archive.sha256(), json).await?;
-        }
-        let happening = Happening::Published;
-        let reported = Reported { happening, access, version, reason: None, at: now };
-        let event =
-            self.keep_event(&reported, Consists::Archive(archive.sha256()), listeners).await?;
+        let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
+        let Some(guard) = guarded.await? else {
+            return Ok(SourcePublished::Answered(Published::InProgress));
+        };
         let object = StoredObject {
             address: at,
             sha256: archive.sha256().to_owned(),
@@ -127,6 +123,31 @@ impl Store {
             bytes,
             state,
         };
+        let published = self.list_object(access, new, &archive, object, listeners, now).await;
+        if !matches!(published, Ok(Published::Created)) {
+            guard.release().await;
+        }
+        published.map(SourcePublished::Answered)
+    }
+
+    /// Stores the metadata of an object, and adds the version or replaces its object.
+    async fn list_object(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        new: &NewVersion,
+        archive: &VerifiedArchive,
+        object: StoredObject,
+        listeners: &[Destination],
+        now: i64,
+    ) -> Result<Published, StoreError> {
+        let (address, version) = (access.address(), &new.version);
+        if let Some(json) = archive.metadata() {
+            self.blobs.put_metadata(archive.sha256(), json).await?;
+        }
+        let happening = Happening::Published;
+        let reported = Reported { happening, access, version, reason: None, at: now };
+        let event =
+            self.keep_event(&reported, Consists::Archive(archive.sha256()), listeners).await?;
         let record = VersionRecord {
             content: Content::Object(object.clone()),
             // The registry keeps no copy, so the version counts as no bytes.
@@ -142,7 +163,7 @@ impl Store {
         if outcome == Published::Same {
             outcome = self.records.replace_object(address, version, &object).await?;
         }
-        Ok(SourcePublished::Answered(outcome))
+        Ok(outcome)
     }
 
     /// Returns the signed URL of an object, or why nobody gets the version.

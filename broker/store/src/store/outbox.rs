@@ -8,7 +8,7 @@ use stile_core::webhook::{WebhookName, WebhookSecret, WebhookUrl};
 use super::Store;
 use crate::outgoing::SendingEnd;
 use crate::records::model::Content;
-use crate::records::mutation::Mutation;
+use crate::records::outbox::KeptEvent;
 use crate::{
     Delivery, Destination, SendingClaim, StoreError, Webhook, WebhookAdded, WebhookSummary,
 };
@@ -24,18 +24,17 @@ pub(super) struct Reported<'a> {
 }
 
 impl Store {
-    /// Returns the mutation that keeps the event of a change for each of the listeners. `None` if
-    /// there is none.
+    /// Returns the event of a change, and which of the listeners get it. `None` if there is none.
     pub(super) async fn keep_event(
         &self,
         reported: &Reported<'_>,
         consists: Consists<'_>,
         listeners: &[Destination],
-    ) -> Result<Option<Mutation>, StoreError> {
+    ) -> Result<Option<KeptEvent>, StoreError> {
         if listeners.is_empty() {
             return Ok(None);
         }
-        self.records.keep_event(self.event(reported, consists)?, listeners).await
+        Ok(Some(self.records.keep_event(self.event(reported, consists)?, listeners).await))
     }
 
     /// Returns the event of a change.

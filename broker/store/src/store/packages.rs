@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use stile_core::grants::{Download, PackageAccess, PermittedNamespaces, Upload as UploadRight};
 use stile_core::package::{
-    AnnouncedArchive, ArchiveUpload, Life, LifeChange, ModuleSummary, NewVersion, UploadId,
-    VerifiedArchive, Version,
+    AnnouncedArchive, ArchiveUpload, Life, LifeChange, ModuleSummary, NewVersion, PackageAddress,
+    UploadId, VerifiedArchive, Version,
 };
 use stile_core::search::SearchEntry;
 use stile_core::usage::DownloadKey;
@@ -17,7 +17,7 @@ use stile_protocol::names::Namespace;
 use super::Store;
 use super::outbox::{Reported, consists};
 use crate::blobs::{FetchedObject, SpaceAllocation};
-use crate::records::model::{Content, VersionRecord};
+use crate::records::model::{Content, StoredArchive, VersionRecord};
 use crate::records::{COUNTS_PER_COMMIT, UploadAdded, compare};
 use crate::{
     AfterDownload, BegunUpload, Destination, DownloadTotal, FetchedUpload, LifeChanged, Located,
@@ -225,10 +225,11 @@ impl Store {
             let same = outcome == Published::Same && published.format == archive.format();
             // If the archive was lost, the same bytes restore it.
             if same && !self.blobs.exists(address, version, &published, bytes).await? {
-                let restored = self.blobs.put(address, version, archive).await?;
-                if restored != published {
-                    self.records.move_archive(address, version, restored).await?;
-                }
+                let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
+                let Some(guard) = guarded.await? else { return Ok(Published::InProgress) };
+                let restored = self.restore(address, version, &published, archive).await;
+                guard.release().await;
+                restored?;
             }
             return Ok(outcome);
         }
@@ -236,11 +237,44 @@ impl Store {
         if let Some(exceeded) = quota.and_then(|quota| quota.exceeded_by(bytes)) {
             return Ok(Published::OverQuota(exceeded));
         }
+        let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
+        let Some(guard) = guarded.await? else { return Ok(Published::InProgress) };
+        let published = self.put_and_list(access, new, archive, listeners, now).await;
+        if !matches!(published, Ok(Published::Created)) {
+            guard.release().await;
+        }
+        published
+    }
+
+    /// Stores the archive of a published version again, whose own one was lost.
+    async fn restore(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        published: &StoredArchive,
+        archive: VerifiedArchive,
+    ) -> Result<(), StoreError> {
+        let restored = self.blobs.put(address, version, archive).await?;
+        if restored == *published {
+            return Ok(());
+        }
+        self.records.move_archive(address, version, restored).await
+    }
+
+    /// Stores the archive of a new version, and then adds the version.
+    async fn put_and_list(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        new: &NewVersion,
+        archive: VerifiedArchive,
+        listeners: &[Destination],
+        now: i64,
+    ) -> Result<Published, StoreError> {
+        let (address, version, bytes) = (access.address(), &new.version, archive.bytes());
         let happening = Happening::Published;
         let reported = Reported { happening, access, version, reason: None, at: now };
         let consists = Consists::Archive(archive.sha256());
         let event = self.keep_event(&reported, consists, listeners).await?;
-        let _lock = self.blobs.lock_for_publish().await?;
         let record = VersionRecord {
             content: Content::Archive(self.blobs.put(address, version, archive).await?),
             bytes,

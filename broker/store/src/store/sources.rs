@@ -7,8 +7,9 @@ use stile_core::version_event::{Consists, Happening};
 
 use super::Store;
 use super::outbox::Reported;
+use crate::records::compare;
 use crate::records::model::{Content, VersionRecord};
-use crate::{Destination, SourcePublished, StoreError};
+use crate::{Destination, Published, SourcePublished, StoreError};
 
 impl Store {
     /// Publishes a version with a source, if the namespace allows it. In the commit that adds the
@@ -25,10 +26,34 @@ impl Store {
         now: i64,
     ) -> Result<SourcePublished, StoreError> {
         let address = access.address();
-        let allowed = self.records.allowed_sources(address.namespace()).await?;
+        let (existing, allowed) = self.records.version_and_sources(address, version).await?;
         if let Err(refusal) = allowed.permit(source) {
             return Ok(SourcePublished::Refused(refusal));
         }
+        let content = Content::Source(source.clone());
+        if let Some(existing) = existing {
+            return Ok(SourcePublished::Answered(compare(&existing, &content.sha256())));
+        }
+        let sha256 = content.sha256();
+        let Some(guard) = self.guard_without_archive(address, version, &sha256, now).await? else {
+            return Ok(SourcePublished::Answered(Published::InProgress));
+        };
+        let published = self.list_source(access, version, source, claimed, listeners, now).await;
+        if !matches!(published, Ok(Published::Created)) {
+            guard.release().await;
+        }
+        published.map(SourcePublished::Answered)
+    }
+
+    async fn list_source(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        version: &Version,
+        source: &ModuleSource,
+        claimed: Option<Claimed>,
+        listeners: &[Destination],
+        now: i64,
+    ) -> Result<Published, StoreError> {
         let happening = Happening::Published;
         let reported = Reported { happening, access, version, reason: None, at: now };
         let event =
@@ -43,7 +68,6 @@ impl Store {
             life: Life::default(),
             search: SearchText::default(),
         };
-        let published = self.records.add_version(address, version, record, event).await?;
-        Ok(SourcePublished::Answered(published))
+        self.records.add_version(access.address(), version, record, event).await
     }
 }

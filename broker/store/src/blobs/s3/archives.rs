@@ -17,7 +17,7 @@ use super::S3;
 use crate::aws::{Genuine, is_from_aws, own_retries};
 use crate::records::model::StoredArchive;
 use crate::{Leftover, StoreError};
-use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version};
+use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version, is_sha256};
 
 /// Creates a client that adds no optional checksums to a request.
 pub(in crate::blobs) fn client(sdk: &SdkConfig) -> Client {
@@ -32,9 +32,11 @@ pub(in crate::blobs) fn client(sdk: &SdkConfig) -> Client {
 /// Prefix of the keys of modules' archives.
 const MODULES: &str = "modules/";
 
-/// Returns the address and the version in the key of an archive.
+/// Returns the address and the version in the key of an archive. `None` for every other key.
 pub(crate) fn parse_key(key: &str) -> Option<(PackageAddress, Version)> {
-    let (folder, _) = key.strip_prefix(MODULES)?.rsplit_once('/')?;
+    let (folder, name) = key.strip_prefix(MODULES)?.rsplit_once('/')?;
+    let (sha256, extension) = name.split_once('.')?;
+    Format::from_extension(extension).filter(|_| is_sha256(sha256))?;
     let (module, version) = folder.rsplit_once('/')?;
     Some((PackageAddress::Module(module.parse().ok()?), Version::parse(version).ok()?))
 }
@@ -200,6 +202,19 @@ impl S3 {
         }
     }
 
+    /// Deletes one version of an object. Other versions stay.
+    pub(crate) async fn delete_archive(
+        &self,
+        key: &str,
+        object_version: &str,
+    ) -> Result<(), StoreError> {
+        let object = self.client.delete_object().bucket(&self.bucket).key(key);
+        let asked = object.version_id(object_version).send();
+        Box::pin(asked).await.map(drop).map_err(|error| {
+            StoreError::unavailable(format!("cannot delete object `{key}`"), error)
+        })
+    }
+
     /// Checks that the bucket exists.
     pub(crate) async fn health_check(&self) -> Result<(), StoreError> {
         let asked = self.client.head_bucket().bucket(&self.bucket).send();
@@ -290,7 +305,10 @@ mod tests {
         assert_eq!(key(&address, &version, &digest, Format::Zip), format!("{path}.zip"));
         assert_eq!(key(&address, &version, &digest, Format::TarGz), format!("{path}.tar.gz"));
         assert_eq!(parse_key(&format!("{path}.tar.gz")), Some((address, version)));
-        for bad in ["", "modules/", "modules/acme/vpc/aws/x", "uploads/x", "modules/a/1.0.0/x"] {
+        let other = format!("modules/acme/vpc/aws/1.0.0/{digest}");
+        let others = [".zip.sig", ".tar", ""].map(|end| format!("{other}{end}"));
+        let bad = ["", "modules/", "modules/acme/vpc/aws/x", "uploads/x", "modules/a/1.0.0/x"];
+        for bad in bad.into_iter().chain(others.iter().map(String::as_str)) {
             assert!(parse_key(bad).is_none(), "{bad}");
         }
     }

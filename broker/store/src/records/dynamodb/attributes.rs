@@ -17,6 +17,10 @@ pub(super) fn number(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
 }
 
+pub(super) fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> AttributeValue {
+    AttributeValue::Ss(values.into_iter().map(str::to_owned).collect())
+}
+
 pub(super) fn bytes(value: impl Into<Vec<u8>>) -> AttributeValue {
     AttributeValue::B(Blob::new(value))
 }

@@ -4,7 +4,8 @@ use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
 use super::{
-    DynamoDb, grants, namespaces, outbox, packages, revocations, single, uploads, usage, webhooks,
+    DynamoDb, grants, namespaces, outbox, packages, reservations, revocations, single, uploads,
+    usage, webhooks,
 };
 use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
@@ -81,13 +82,19 @@ impl DynamoDb {
                 }
             }
             Mutation::AddVersion { address, version, record } => {
-                vec![packages::add_version(address, version, record)]
+                let content = &record.content;
+                let (holder, object_version) = (content.sha256(), content.object_version());
+                let end = reservations::end(address, version, &holder, object_version);
+                vec![packages::add_version(address, version, record), end]
             }
             Mutation::MoveArchive { address, version, sha256, object_version } => {
                 let moved =
                     self.moved_archive(address, version, sha256, object_version.as_deref()).await?;
                 match moved {
-                    Some(write) => vec![write],
+                    Some(write) => {
+                        let object_version = object_version.as_deref();
+                        vec![write, reservations::end(address, version, sha256, object_version)]
+                    }
                     None => return Ok(Rendered::Refused),
                 }
             }

@@ -8,6 +8,7 @@ mod grants;
 mod namespaces;
 mod outbox;
 mod packages;
+mod reservations;
 mod revocations;
 mod search;
 mod setup;

@@ -23,13 +23,7 @@ impl DynamoDb {
         namespace: &Namespace,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        let mut count = 0;
-        self.query(&partition(destination), &format!("{namespace} "), |_| {
-            count += 1;
-            count >= limit
-        })
-        .await?;
-        Ok(count)
+        self.count_rows(&partition(destination), &format!("{namespace} "), limit).await
     }
 
     /// Returns at most `limit` events that wait for a destination, in order of key, from the first

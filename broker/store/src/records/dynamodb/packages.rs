@@ -249,7 +249,7 @@ fn read_package(address: &PackageAddress, row: &Row) -> Option<PackageRecord> {
     Some(package)
 }
 
-fn partition(address: &PackageAddress) -> String {
+pub(super) fn partition(address: &PackageAddress) -> String {
     match address {
         PackageAddress::Module(module) => format!("module {module}"),
     }

@@ -33,7 +33,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, TransactWriteItem, Update,
+    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, Select, TransactWriteItem,
+    Update,
 };
 
 use super::DynamoDb;
@@ -303,6 +304,35 @@ impl DynamoDb {
         // A key condition may not have an empty string.
         let sort_key = (!last.is_empty()).then_some(("sk > :sk", last));
         self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
+    }
+
+    /// Counts the rows of a partition whose sort key starts with `prefix`, up to that many.
+    pub(super) async fn count_rows(
+        &self,
+        pk: &str,
+        prefix: &str,
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        let (mut count, mut from) = (0, None);
+        loop {
+            let asked = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .select(Select::Count)
+                .set_limit(i32::try_from(most.saturating_sub(count)).ok())
+                .set_exclusive_start_key(from)
+                .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
+                .expression_attribute_values(":pk", text(pk))
+                .expression_attribute_values(":sk", text(prefix));
+            let answer = Box::pin(asked.send()).await.map_err(|error| read_error(self, error))?;
+            count += usize::try_from(answer.count).unwrap_or_default();
+            match answer.last_evaluated_key {
+                Some(key) if !key.is_empty() && count < most => from = Some(key),
+                _ => return Ok(count),
+            }
+        }
     }
 
     async fn query_where(
