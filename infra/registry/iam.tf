@@ -76,7 +76,7 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["folded *", "grants", "namespace *", "principal *"]
+        values   = ["grants", "namespace *", "principal *"]
       }
     }
   }
@@ -97,7 +97,7 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # A change that takes `create_grant` away has the condition that another grant of it stays.
+  # A change has the condition that the rights of its bearer stay, and if it takes `create_grant` away, that another grant of it stays.
   dynamic "statement" {
     for_each = var.delegated_grants ? [1] : []
 
@@ -109,7 +109,7 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["principal *"]
+        values   = ["principal *", "revocations"]
       }
     }
   }

@@ -1,12 +1,13 @@
 //! Grants through the API: which rights a change needs, and editors who meet.
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use stile_core::grants::Pin;
 use stile_core::principal::Principal;
 use stile_protocol::names::Permission::{self, CreateGrant, DeleteGrant, Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_tests::broker::grants::{LATER, path_of};
-use stile_tests::broker::{NOW, TestBroker, deploy, role};
+use stile_tests::broker::{Backend, NOW, TestBroker, deploy, role};
 use stile_tests::sts::identity::Identity;
 
 const ALL: [Permission; 4] = Permission::ALL;
@@ -227,9 +228,22 @@ async fn the_last_grant_giver_stays_unless_the_change_is_forced() {
         let hint = refused.json()["hint"].as_str().unwrap().to_owned();
         assert!(hint.contains("`force=true`") && hint.contains("`--force`"), "{hint}");
     }
-    // A giver with an end is one until then.
+    // An earlier end leaves nobody from then on.
+    test.grant_until(&role("shorter"), "acme", &[CreateGrant], Some(LATER.0 + 1)).await;
     let ends = json!({"principal": role("deploy"), "namespace": "acme", "expires_at": LATER.1});
-    assert_eq!(test.ask("PATCH", "/v1/grants", &token, &ends).await.status, 200);
+    for (request, until) in [("PATCH", "2026-11-21T10:11:13Z"), ("DELETE", "2026-11-21T10:11:13Z")]
+    {
+        let refused = match request {
+            "PATCH" => test.ask("PATCH", "/v1/grants", &token, &ends).await,
+            _ => test.ask("DELETE", &own, &token, &Value::Null).await,
+        };
+        assert_eq!(refused.error(), "409 conflict", "{}", refused.text());
+        let message = refused.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.ends_with(&format!("from {until} on")), "{message}");
+    }
+    // Of a giver that ends anyway, only as much must stay as there was.
+    let ended = path_of(&role("shorter"), "acme");
+    assert_eq!(test.ask("DELETE", &ended, &token, &Value::Null).await.status, 204);
     for other in ["acme", "*"] {
         test.grant(&role("second"), other, &[CreateGrant]).await;
         assert_eq!(test.ask("DELETE", &own, &token, &Value::Null).await.status, 204, "{other}");
@@ -261,4 +275,50 @@ async fn of_two_grant_givers_who_delete_each_other_at_once_one_stays() {
         assert!(["409 conflict", "403 no_grant"].contains(&outcomes[1].as_str()), "{outcomes:?}");
         assert_eq!(test.stored_grants().await.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_name_in_another_case_is_taken_only_on_its_namespace_and_never_for_operators() {
+    let Some((test, token)) = registry().await else { return };
+    let new = |who: &str| json!({"principal": role(who), "namespace": "acme", "permissions": ["download"]});
+    test.grant(&role("secret"), "prod", &[Download]).await;
+    let created = test.ask("POST", "/v1/grants", &token, &new("Secret")).await;
+    assert_eq!(created.status, 201, "and nobody finds out: {}", created.text());
+    let twin = test.ask("POST", "/v1/grants", &token, &new("SECRET")).await;
+    assert_eq!(twin.error(), "409 conflict", "{}", twin.text());
+    assert_eq!(test.ask("POST", "/v1/grants", &token, &new("CI")).await.status, 201);
+    test.grant(&role("ci"), "prod", &[Download]).await;
+    let deleted = path_of(&role("CI"), "acme");
+    assert_eq!(test.ask("DELETE", &deleted, &token, &Value::Null).await.status, 204);
+    let stored = test.stored_grants().await;
+    assert!(stored.contains(&"ci prod download".to_owned()), "{stored:?}");
+    assert!(stored.contains(&"secret prod download".to_owned()), "{stored:?}");
+}
+
+#[tokio::test]
+async fn the_api_creates_two_thousand_grants_on_a_namespace_and_leaves_some_of_a_principal() {
+    if super::BACKEND != Backend::Embedded {
+        return;
+    }
+    let Some((test, token)) = registry().await else { return };
+    let many = |principal: &str, namespace: &str, number: usize| {
+        let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
+        let sql = format!(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) \
+             INSERT INTO grants (principal, namespace, permissions, created_by, created_at, folded) \
+             SELECT {principal}, {namespace}, 1, 'test', 0, '' FROM n"
+        );
+        database.execute(&sql, []).unwrap();
+    };
+    let new = json!({"principal": role("ci"), "namespace": "acme", "permissions": ["download"]});
+    many("'aws:111122223333:role/ci'", "'n' || i", 1_900);
+    let full = test.ask("POST", "/v1/grants", &token, &new).await;
+    assert_eq!(full.error(), "409 conflict", "{}", full.text());
+    assert!(full.text().contains("1900"), "{}", full.text());
+    test.grant(&role("ci"), "acme", &[Download]).await;
+    many("'aws:111122223333:role/r' || i", "'acme'", 2_000);
+    let new = json!({"principal": role("new"), "namespace": "acme", "permissions": ["download"]});
+    let full = test.ask("POST", "/v1/grants", &token, &new).await;
+    assert_eq!(full.error(), "409 conflict", "{}", full.text());
+    assert!(full.text().contains("2000"), "{}", full.text());
 }

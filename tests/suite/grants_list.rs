@@ -98,6 +98,84 @@ async fn a_list_shows_in_pages_what_the_bearer_may_change_and_its_own_grants() {
     assert_eq!(shown(&of_all), ["everywhere *"]);
 }
 
+#[tokio::test]
+async fn an_event_says_what_was_requested_and_what_the_grant_was_before() {
+    let Some((test, token)) = registry().await else { return };
+    let ci = role("ci");
+    let ends = "2026-11-21T10:11:12Z";
+    let new = json!({"principal": ci, "namespace": "acme", "permissions": ["download"]});
+    let set = json!({"principal": ci, "namespace": "acme", "set": ["upload"], "expires_at": ends});
+    let forced = json!({"principal": role("deploy"), "namespace": "acme", "clear": ["upload"], "expires_at": null});
+    let absent = json!({"principal": role("none"), "namespace": "acme", "set": ["upload"], "clear": ["download"]});
+    let (plain, none) = ("/v1/grants".to_owned(), Value::Null);
+    let journal = Journal::start();
+    for (method, path, body, expected) in [
+        ("POST", plain.clone(), &new, "never - - - -"),
+        ("PATCH", plain.clone(), &set, "2026-11-21T10:11:12Z +upload download never false"),
+        (
+            "PATCH",
+            plain.clone() + "?force=true",
+            &forced,
+            "never -upload create_grant,delete_grant,download,upload never true",
+        ),
+        ("PATCH", plain.clone(), &absent, "- +upload -download - - false"),
+        ("DELETE", path_of(&ci, "acme"), &none, "- - download,upload 2026-11-21T10:11:12Z false"),
+    ] {
+        journal.taken();
+        test.ask(method, &path, &token, body).await;
+        let events = journal.taken().audit();
+        let [event] = events.as_slice() else { panic!("{method} {path} {body}: {events:?}") };
+        let text = |name: &str| match &event[name] {
+            Value::String(text) => text.clone(),
+            Value::Bool(flag) => flag.to_string(),
+            _ => "-".to_owned(),
+        };
+        let fields =
+            ["expires_at", "requested", "permissions_before", "expires_at_before", "forced"];
+        assert_eq!(fields.map(text).join(" "), expected, "{method} {body}");
+    }
+}
+
+#[tokio::test]
+async fn an_own_grant_shows_only_what_the_token_is_for_and_not_its_origin() {
+    let Some((test, _)) = registry().await else { return };
+    let token = test.token(&deploy(), &[Download]).await;
+    for path in ["/v1/grants".to_owned(), path_of(&role("deploy"), "acme")] {
+        let own = test.get(&path, &token).await;
+        let expected =
+            json!({"principal": role("deploy"), "namespace": "acme", "permissions": ["download"]});
+        assert_eq!(own.json(), json!({"grants": [expected]}));
+        assert_eq!(own.header("etag"), "");
+    }
+}
+
+#[tokio::test]
+async fn a_giver_on_many_namespaces_sees_them_in_pages() {
+    let Some((test, _)) = registry().await else { return };
+    for n in 10..30 {
+        test.grant(&role("deploy"), &format!("n-{n}"), &[CreateGrant]).await;
+        test.grant(&role("other"), &format!("m-{n}"), &[Download]).await;
+        test.grant(&role("zz"), &format!("n-{n}"), &[Download]).await;
+    }
+    let token = test.token(&deploy(), &[CreateGrant]).await;
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = test.get(&format!("/v1/grants?limit=7{cursor}"), &token).await.json();
+        all.extend(page["grants"].as_array().unwrap().clone());
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let shown = |grant: &Value| {
+        let who = grant["principal"].as_str().unwrap().rsplit('/').next().unwrap().to_owned();
+        format!("{who} {}", grant["namespace"].as_str().unwrap())
+    };
+    let all: Vec<String> = all.iter().map(shown).collect();
+    let on = |who: &str| (10..30).map(|n| format!("{who} n-{n}")).collect::<Vec<_>>();
+    let expected: Vec<String> =
+        ["deploy acme".to_owned()].into_iter().chain(on("deploy")).chain(on("zz")).collect();
+    assert_eq!(all, expected);
+}
+
 /// Marks the grant of a principal on `acme` as one that only a newer program understands.
 async fn make_unreadable(test: &TestBroker, principal: &str) {
     if super::BACKEND == Backend::Embedded {

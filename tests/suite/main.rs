@@ -37,6 +37,7 @@ mod formats;
 mod function;
 mod gateway;
 mod grants_on_aws;
+mod grants_races;
 mod helper;
 mod host;
 mod infra;

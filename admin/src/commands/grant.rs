@@ -53,11 +53,17 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
     let updated = store.update_grant(&access, principal.clone(), change, None).await;
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
-    let held = match &updated {
-        Ok(Updated::Done(grant)) => Some(grant.permissions.to_string()),
-        _ => None,
-    };
-    event.grant(&namespace, held);
+    event.grant(&namespace, None);
+    event.grant_change(change.set, change.clear);
+    match change.expires_at {
+        ExpiryChange::Keep => {}
+        ExpiryChange::Never => event.grant_end(None),
+        ExpiryChange::At(end) => event.grant_end(Some(end)),
+    }
+    if let Ok(Updated::Done(grant)) = &updated {
+        event.grant(&namespace, Some(grant.permissions.to_string()));
+        event.grant_end(grant.expires_at);
+    }
     match record(event, updated, |updated| match updated {
         Updated::Done(_) => Outcome::Changed,
         Updated::Absent => Outcome::Absent,

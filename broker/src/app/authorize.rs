@@ -5,10 +5,7 @@
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
-use stile_protocol::exchange::Namespaces;
-use stile_protocol::names::{
-    ModuleAddress, ModuleName, NameError, Namespace, Permission, Permissions, System,
-};
+use stile_protocol::names::{ModuleAddress, ModuleName, NameError, Namespace, Permission, System};
 
 use super::broker::Broker;
 use crate::tokens::{KeyError, OpenError, Opened};
@@ -16,7 +13,7 @@ use stile_core::audit::Event;
 use stile_core::grants::{
     Access, DelegatedAccess, DelegationRefusal, Grant, GrantNamespace, PackageAccess,
     PermittedNamespaces, PrincipalState, Refusal, Right, VisibleGrants, decide, delegate,
-    permitted_namespaces, visible_grants,
+    grants_in_scope, permitted_namespaces, visible_grants,
 };
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
@@ -135,13 +132,15 @@ impl Bearer {
         Ok(Self { token: self.token.clone(), claims: opened.claims.clone(), state, now })
     }
 
-    /// Decides which right the bearer has to change the grant of a principal on a namespace.
+    /// Decides which right the bearer has to change the grant of a principal on a namespace. A refusal
+    /// names the right that the change `needs`.
     pub fn delegate(
         &self,
         principal: &Principal,
         namespace: &GrantNamespace,
+        needs: Permission,
     ) -> Result<DelegatedAccess, DelegationRefusal> {
-        delegate(&self.claims, &self.state, principal.clone(), namespace, self.now)
+        delegate(&self.claims, &self.state, principal.clone(), namespace, needs, self.now)
     }
 
     /// Decides which grants the bearer may see: on one namespace, or everywhere.
@@ -221,32 +220,8 @@ impl Bearer {
     }
 
     /// Returns the part of each of the bearer's grants that the scope of the token covers.
-    ///
-    /// For a token with a list of namespaces, a grant on all namespaces becomes one for each
-    /// namespace of the list. So a token shows nothing beyond what its holder may use it for.
     pub fn grants_in_scope(&self) -> Vec<Grant> {
-        let permitted = |permission: &Permission| self.claims.permissions().contains(*permission);
-        let mut covered = Vec::new();
-        for grant in &self.state.grants {
-            let permissions: Permissions = grant.permissions.iter().filter(permitted).collect();
-            if permissions.is_empty() {
-                continue;
-            }
-            let namespaces = match self.claims.namespaces() {
-                Namespaces::All => vec![grant.namespace.clone()],
-                Namespaces::List(list) => list
-                    .iter()
-                    .filter(|namespace| grant.namespace.covers(namespace))
-                    .map(|namespace| GrantNamespace::One(namespace.clone()))
-                    .collect(),
-            };
-            covered.extend(namespaces.into_iter().map(|namespace| Grant {
-                namespace,
-                permissions,
-                ..grant.clone()
-            }));
-        }
-        covered
+        grants_in_scope(&self.claims, &self.state)
     }
 }
 

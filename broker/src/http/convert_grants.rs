@@ -27,9 +27,11 @@ impl ApiError {
                     twin.display_name()
                 ))
             }
-            GrantsError::Full(_) => {
+            GrantsError::PrincipalFull { .. } | GrantsError::Full(_) => {
                 Self::new(ErrorCode::Conflict, message).hint("ask an operator for one grant on `*`")
             }
+            GrantsError::NamespaceFull { .. } => Self::new(ErrorCode::Conflict, message)
+                .hint("delete grants that nobody needs, or ask an operator"),
             GrantsError::WouldBeEmpty => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("delete it with `DELETE /v1/grants` (`stile-admin grant delete`)"),
             GrantsError::Differs => Self::new(ErrorCode::PreconditionFailed, message)
@@ -56,8 +58,8 @@ impl ApiError {
             }
             DelegationRefusal::ListsAllNamespaces => Self::new(ErrorCode::NoGrant, message)
                 .hint("name one namespace, or none for all that you may see"),
-            DelegationRefusal::LastGrantGiver(_) => Self::new(ErrorCode::Conflict, message).hint(
-                "give `create_grant` to another principal first, or repeat it with `force=true` (`--force` of `stile-admin`)",
+            DelegationRefusal::LastGrantGiver { .. } => Self::new(ErrorCode::Conflict, message).hint(
+                "give `create_grant` to another principal for as long first, or repeat it with `force=true` (`--force` of `stile-admin`)",
             ),
         }
     }

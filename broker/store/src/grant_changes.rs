@@ -1,6 +1,6 @@
 //! The types of changes of grants: what operators and bearers choose, and the results.
 
-use stile_core::grants::{DelegationRefusal, Grant, GrantNamespace, GrantTag, Pin};
+use stile_core::grants::{DelegationRefusal, Grant, GrantNamespace, GrantTag, Pin, ShownGrant};
 use stile_core::principal::Principal;
 use stile_protocol::names::Permissions;
 
@@ -121,11 +121,33 @@ impl ChangeTerms {
     }
 }
 
+/// The result of creating a grant as a bearer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DelegatedCreation {
+    /// The store created the grant.
+    Done(Grant),
+    /// The principal has this grant on that namespace already. Nothing changed.
+    Exists(Grant),
+    /// A principal with a grant on that namespace has a name that differs only by case.
+    DiffersByCase(Principal),
+    /// The principal has the maximum number of grants that bearers create, which is this one.
+    PrincipalFull(usize),
+    /// The namespace has the maximum number of grants that bearers create, which is this one.
+    NamespaceFull(usize),
+    /// The records of the decision have changed since it, so the bearer must decide again.
+    Stale,
+}
+
 /// The result of a bearer's change of a grant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DelegatedUpdate {
-    /// The grant after the change.
-    Done(Grant),
+    /// The grant changed.
+    Done {
+        /// The grant before the change.
+        before: Grant,
+        /// The grant after the change.
+        after: Grant,
+    },
     /// The grant has all of this already. Nothing changed.
     Unchanged(Grant),
     /// The grant does not exist.
@@ -138,19 +160,32 @@ pub enum DelegatedUpdate {
     Refused(DelegationRefusal),
     /// The document of the principal's grants cannot hold the change. Nothing changed.
     Full,
+    /// The records of the decision have changed since it, so the bearer must decide again.
+    Stale,
 }
 
 /// The result of a bearer's deletion of a grant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum DelegatedDeletion {
-    /// The store deleted the grant.
-    Done,
+    /// The store deleted this grant.
+    Done(Grant),
     /// The grant does not exist.
     Absent,
     /// The grant is not in the expected state. Nothing changed.
     Differs,
     /// The bearer may not delete it. Nothing changed.
     Refused(DelegationRefusal),
+    /// The records of the decision have changed since it, so the bearer must decide again.
+    Stale,
+}
+
+/// One page of the grants that a bearer may see.
+#[derive(Debug)]
+pub struct VisiblePage {
+    /// The grants, in order. There can be fewer than asked for, and none.
+    pub grants: Vec<ShownGrant>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<AfterGrant>,
 }
 
 /// The place in a list of grants after which a page begins.

@@ -45,8 +45,8 @@ pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use event_bus::{EventBus, EventBusName, EventBusNameError};
 pub use grant_changes::{
-    AfterGrant, Change, ChangeTerms, Created, DelegatedDeletion, DelegatedUpdate, Deleted,
-    ExpiryChange, NewGrant, Updated,
+    AfterGrant, Change, ChangeTerms, Created, DelegatedCreation, DelegatedDeletion,
+    DelegatedUpdate, Deleted, ExpiryChange, NewGrant, Updated, VisiblePage,
 };
 pub use keys::{KeyFile, Keys, Kms};
 pub use outgoing::{
@@ -54,4 +54,5 @@ pub use outgoing::{
 };
 pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
 pub use repaired::Repaired;
+pub use retry::Retry;
 pub use store::{AwsCreated, FolderCreated, Store};

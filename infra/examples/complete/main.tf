@@ -43,8 +43,8 @@ module "registry" {
 
   source_buckets = var.source_buckets
 
-  # The team's leads change the grants of their namespaces themselves.
-  delegated_grants = true
+  # Whether teams may change the grants of their namespaces themselves.
+  delegated_grants = var.delegated_grants
 
   # For a trial, so that a destroy works; leave these three out in production.
   deletion_protection = !var.disposable

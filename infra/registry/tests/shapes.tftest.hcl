@@ -263,9 +263,9 @@ run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
     condition = {
       for statement in data.aws_iam_policy_document.store.statement : statement.sid => [tolist(statement.actions), one([for condition in statement.condition : sort(condition.values)])] if startswith(statement.sid, "Grants")
       } == {
-      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["folded *", "grants", "namespace *", "principal *"])]
+      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["grants", "namespace *", "principal *"])]
       GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *"])]
-      GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *"])]
+      GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *", "revocations"])]
     }
     error_message = "The function writes rows of grants, deletes those of lists, and checks documents."
   }

@@ -70,6 +70,7 @@ impl Applied {
             ("platform_arns", "[\"arn:aws:iam::111122223333:role/platform\"]".to_owned()),
             ("iam_route", "true".to_owned()),
             ("source_buckets", uses::source_buckets()),
+            ("delegated_grants", "true".to_owned()),
             ("disposable", "true".to_owned()),
         ];
         let mut applied = Self {

@@ -23,7 +23,7 @@ use crate::http::json_body::{read_json, read_json_body, read_no_body};
 use crate::http::run_detached::run_detached;
 use stile_core::audit::Kind;
 use stile_core::clock::{parse_rfc3339, rfc3339};
-use stile_core::grants::{Grant, GrantNamespace, GrantTag};
+use stile_core::grants::{Grant, GrantNamespace, GrantTag, ShownGrant};
 use stile_core::principal::{Principal, parse_typed};
 use stile_store::{AfterGrant, Change, ChangeTerms, ExpiryChange};
 
@@ -91,11 +91,14 @@ pub async fn list(
         let page =
             grants::list(&broker, &bearer, principal, namespace, after, limit, &mut draft).await;
         let page = page.map_err(ApiError::grants)?;
-        let mut body = json!({ "grants": page.grants.iter().map(object).collect::<Vec<_>>() });
+        let mut body = json!({ "grants": page.grants.iter().map(shown).collect::<Vec<_>>() });
         if let Some(next) = &page.next {
             body["next_cursor"] = cursor_of(next).into();
         }
-        let tag = page.grants.first().filter(|_| one).map(GrantTag::of);
+        let tag = page.grants.first().filter(|_| one).and_then(|first| match first {
+            ShownGrant::Whole(grant) => Some(GrantTag::of(grant)),
+            ShownGrant::Own(_) => None,
+        });
         Ok(match tag {
             Some(tag) => ([(header::ETAG, tag.to_string())], Json(body)).into_response(),
             None => Json(body).into_response(),
@@ -292,13 +295,27 @@ fn tagged(status: StatusCode, grant: &Grant) -> Tagged {
 }
 
 fn object(grant: &Grant) -> Value {
+    let mut object = own_object(grant);
+    object["created_by"] = grant.created_by.as_str().into();
+    object["created_at"] = rfc3339(grant.created_at).into();
+    object["etag"] = GrantTag::of(grant).as_str().into();
+    object
+}
+
+/// Returns a grant as the bearer may see it.
+fn shown(shown: &ShownGrant) -> Value {
+    match shown {
+        ShownGrant::Whole(grant) => object(grant),
+        ShownGrant::Own(grant) => own_object(grant),
+    }
+}
+
+/// Returns a grant without its origin and its tag, which also depends on the rest.
+fn own_object(grant: &Grant) -> Value {
     let mut object = json!({
         "principal": grant.principal,
         "namespace": grant.namespace.to_string(),
         "permissions": grant.permissions,
-        "created_by": grant.created_by,
-        "created_at": rfc3339(grant.created_at),
-        "etag": GrantTag::of(grant).as_str(),
     });
     if let Some(end) = grant.expires_at {
         object["expires_at"] = rfc3339(end).into();

@@ -38,11 +38,12 @@ impl AwsCause {
 
     /// Returns whether the policies of the caller do not allow a write to the table.
     ///
-    /// A read that they do not allow is another failure: then the store gives no answer at all.
+    /// A read that they do not allow is another failure: then the store gives no answer at all. So is a
+    /// key that they do not allow.
     pub fn is_denied_write(error: &StoreError) -> bool {
         let is_write =
             error.source().is_some_and(<dyn Error>::is::<SdkError<TransactWriteItemsError>>);
-        is_write && matches!(Self::of(error), Some(Self::Denied(_)))
+        is_write && matches!(Self::of(error), Some(Self::Denied(said)) if is_write_to_table(&said))
     }
 
     fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
@@ -76,6 +77,19 @@ impl AwsCause {
             _ => return None,
         })
     }
+}
+
+/// Returns whether AWS said that the caller may not write to a table: "User: … is not authorized to
+/// perform: dynamodb:PutItem on resource: arn:aws:dynamodb:…:table/… because …".
+fn is_write_to_table(said: &str) -> bool {
+    let writes = ["PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem"];
+    let denied = said.split_once("not authorized to perform: dynamodb:");
+    denied.and_then(|(_, denied)| denied.split_once(" on resource: ")).is_some_and(
+        |(action, resource)| {
+            let resource = resource.split_whitespace().next().unwrap_or_default();
+            writes.contains(&action) && resource.contains(":table/")
+        },
+    )
 }
 
 /// Returns the text of the innermost cause.
@@ -148,18 +162,42 @@ mod tests {
     }
 
     #[test]
-    fn only_a_write_that_a_policy_denies_is_a_denied_write() {
-        let error = |code: &str| ErrorMetadata::builder().code(code).build();
-        let write = |code: &str| -> SdkError<TransactWriteItemsError> {
-            SdkError::construction_failure(TransactWriteItemsError::generic(error(code)))
+    fn only_a_write_to_the_table_that_a_policy_denies_is_a_denied_write() {
+        let table = "arn:aws:dynamodb:eu-west-1:111122223333:table/stile";
+        let perform = |action: &str, resource: &str| {
+            format!(
+                "User: x is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows it"
+            )
         };
-        let read: SdkError<GetItemError> =
-            SdkError::construction_failure(GetItemError::generic(error("AccessDeniedException")));
-        let failed = |error: Box<dyn Error + Send + Sync>| StoreError::unavailable("x", error);
-        assert!(!AwsCause::is_denied_write(&failed(read.into())));
-        assert!(!AwsCause::is_denied_write(&failed(write("ThrottlingException").into())));
+        let put = perform("dynamodb:PutItem", table);
+        let error =
+            |code: &str, said: &str| ErrorMetadata::builder().code(code).message(said).build();
+        let write = |code: &str, said: &str| {
+            let error = TransactWriteItemsError::generic(error(code, said));
+            let error: SdkError<TransactWriteItemsError> = SdkError::construction_failure(error);
+            AwsCause::is_denied_write(&StoreError::unavailable("x", error))
+        };
+        let read: SdkError<GetItemError> = SdkError::construction_failure(GetItemError::generic(
+            error("AccessDeniedException", &put),
+        ));
+        assert!(!AwsCause::is_denied_write(&StoreError::unavailable("x", read)));
         assert!(!AwsCause::is_denied_write(&StoreError::busy("x")));
-        assert!(AwsCause::is_denied_write(&failed(write("AccessDeniedException").into())));
+        assert!(!write("ThrottlingException", &put));
+        let key = "arn:aws:kms:eu-west-1:111122223333:key/1";
+        for said in [
+            "",
+            &perform("kms:Decrypt", key),
+            &perform("kms:Decrypt", "arn:aws:kms:eu-west-1:111122223333:key/dynamodb:PutItem"),
+            &perform("dynamodb:PutItem", key),
+            &perform("dynamodb:GetItem", table),
+            &perform("dynamodb:PutItems", table),
+        ] {
+            assert!(!write("AccessDeniedException", said), "{said}");
+        }
+        for action in ["PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem"] {
+            let said = perform(&format!("dynamodb:{action}"), table);
+            assert!(write("AccessDeniedException", &said), "{said}");
+        }
     }
 
     #[test]

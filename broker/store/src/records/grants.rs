@@ -13,7 +13,7 @@ use crate::retry::Retry;
 use crate::{Change, Created, Deleted, NamespaceLimits, NamespaceRecord, StoreError, Updated};
 
 /// The next step after the grants were read.
-pub(super) enum Step<T> {
+enum Step<T> {
     Answer(T),
     Commit(T, Vec<Mutation>),
 }
@@ -106,7 +106,7 @@ impl Records {
     ///
     /// It tries again after each conflict with another writer. It returns `None` if the backend
     /// cannot hold the result.
-    pub(super) async fn change_grants<T>(
+    async fn change_grants<T>(
         &self,
         principal: &Principal,
         creates_on: Option<&GrantNamespace>,
@@ -133,7 +133,7 @@ impl Records {
 }
 
 /// Returns the next step of creating a grant.
-pub(super) fn create_step(
+fn create_step(
     before: &PrincipalGrants,
     grant: &Grant,
     pin: Option<&Pin>,
@@ -151,17 +151,11 @@ pub(super) fn create_step(
     if before.pin != Pin::Unpinned && pin.is_some_and(|wanted| *wanted != before.pin) {
         return Ok(Step::Answer(Created::PinnedOtherwise(before.pin.clone())));
     }
-    let forget: Vec<GrantNamespace> = before
-        .grants
-        .iter()
-        .filter_map(|stored| stored.grant.as_ref())
-        .filter(|held| held.expires_at.is_some_and(|end| ended_long_ago(end, grant.created_at)))
-        .map(|held| held.namespace.clone())
-        .collect();
+    let forget = outdated(before, grant.created_at);
     if before.grants.len() - forget.len() >= MAX_GRANTS {
         return Ok(Step::Answer(Created::TooMany));
     }
-    let create = GrantsChange::Create { grant: grant.clone(), forget };
+    let create = GrantsChange::Create { grant: grant.clone(), forget, reserves: true };
     let mut mutations = vec![mutation(principal, before, create)];
     let id: Option<Option<&UniqueId>> = match pin {
         None | Some(Pin::Unpinned) => None,
@@ -185,6 +179,17 @@ pub(super) fn create_step(
     }
     let created = Created::Done { grant: grant.clone(), new_namespace: known == Known::Unknown };
     Ok(Step::Commit(created, mutations))
+}
+
+/// Returns the namespaces of the grants that ended long ago.
+pub(super) fn outdated(before: &PrincipalGrants, now: i64) -> Vec<GrantNamespace> {
+    before
+        .grants
+        .iter()
+        .filter_map(|stored| stored.grant.as_ref())
+        .filter(|held| held.expires_at.is_some_and(|end| ended_long_ago(end, now)))
+        .map(|held| held.namespace.clone())
+        .collect()
 }
 
 /// Returns the grant on that namespace, if any. If the store has one that cannot be read, it

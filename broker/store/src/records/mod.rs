@@ -51,7 +51,7 @@ pub(crate) use uploads::UploadAdded;
 
 use crate::StoreError;
 use crate::retry::Retry;
-use grants_page::GrantsPage;
+use grants_page::{Found, GrantsPage};
 use model::{
     CallerRecords, KeyringAndHost, OpenUploads, PackageRecord, PrincipalGrants, Quota,
     RevocationRecords, StoredGrant, UploadRecord, VersionRecord,
@@ -125,7 +125,7 @@ impl Records {
         }
     }
 
-    async fn grants_page(&self, page: GrantsPage) -> Result<Vec<StoredGrant>, StoreError> {
+    async fn grants_page(&self, page: GrantsPage) -> Result<Found, StoreError> {
         match self {
             Self::Sqlite(sqlite) => sqlite.grants_page(page).await,
             Self::DynamoDb(dynamodb) => dynamodb.grants_page(&page).await,

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use stile_core::grants::{Grant, Pin};
+use stile_core::grants::{Grant, Pin, StateRevisions};
 use stile_core::package::source::ModuleSource;
 use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, SearchText, UploadId, Version};
 use stile_core::principal::Principal;
@@ -53,6 +53,8 @@ pub(crate) struct CallerRecords {
     pub(crate) revoked_tokens: HashSet<TokenId>,
     /// The sealed keyring, if the keyring is a record.
     pub(crate) keyring: Option<SealedKeyring>,
+    /// The revisions of the grants and of the revocations.
+    pub(crate) revisions: StateRevisions,
     /// The latest download of a deprecated version by the first principal. A record that cannot be
     /// read counts as none, because nothing is decided by it.
     pub(crate) deprecated_download: Option<DeprecatedDownload>,

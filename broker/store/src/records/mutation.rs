@@ -43,6 +43,8 @@ pub(crate) enum Mutation {
     ClearPin { principal: Principal },
     /// Changes the grants of a principal, if they have not changed since the read.
     ChangeGrants { principal: Principal, before: PrincipalGrants, change: GrantsChange },
+    /// Changes nothing. The condition holds if no revocation has changed since the read.
+    KeepRevocations { before: Revision },
     /// Changes nothing. The condition holds if the grants of the principal have not changed since the
     /// read. A commit has it next to a change that depends on these grants.
     KeepGrants { principal: Principal, before: Revision },
@@ -131,9 +133,11 @@ pub(crate) enum Mutation {
 #[derive(Debug, Clone)]
 pub(crate) enum GrantsChange {
     /// Adds a grant, and deletes the grants on the namespaces in `forget`, which ended long ago.
-    /// The condition fails if another principal with grants has the same name in another case
+    ///
+    /// If it `reserves` the name, no principal with the same name in another case gets a grant from an
+    /// operator after it, and the condition fails if another one has reserved it
     /// ([`PrincipalGrants::same_name`]).
-    Create { grant: Grant, forget: Vec<GrantNamespace> },
+    Create { grant: Grant, forget: Vec<GrantNamespace>, reserves: bool },
     /// Changes the permissions and the end of a grant, and no other field.
     Update(Grant),
     /// Deletes a grant.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rusqlite::Connection;
-use stile_core::grants::{Grant, GrantTag, Pin};
+use stile_core::grants::{Grant, GrantTag, Pin, StateRevisions};
 use stile_core::package::source::{ModuleSource, ObjectAddress};
 use stile_core::package::{
     AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, SearchText, UploadId,
@@ -14,7 +14,7 @@ use stile_core::token::{KeyringSummary, TokenId};
 use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::{Permission, Permissions};
 
-use super::model::{ClearKey, Content, SealedKeyring, StoredArchive, VersionRecord};
+use super::model::{ClearKey, Content, Revision, SealedKeyring, StoredArchive, VersionRecord};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::stored_object::{ObjectState, StoredObject};
@@ -337,11 +337,32 @@ async fn only_one_of_two_changes_of_a_revision_takes_effect() {
     let create = |namespace| Mutation::ChangeGrants {
         principal: deploy(),
         before: before.clone(),
-        change: GrantsChange::Create { grant: grant(namespace), forget: vec![] },
+        change: GrantsChange::Create { grant: grant(namespace), forget: vec![], reserves: true },
     };
     let commit = async |mutation| database.records.commit(vec![mutation]).await.unwrap();
     assert_eq!(commit(create("a")).await, Outcome::Done);
     assert_eq!(commit(create("b")).await, Outcome::Refused(0));
+}
+
+#[tokio::test]
+async fn a_commit_can_keep_the_grants_and_the_revocations_that_a_decision_saw() {
+    let database = Database::new();
+    let seen = async || database.state(&[&deploy()]).await.revisions;
+    let keep = async |seen: &StateRevisions| {
+        let (principal, before) = seen.grants[0].clone();
+        let grants = Mutation::KeepGrants { principal, before: Revision(before) };
+        let revocations = Mutation::KeepRevocations { before: Revision(seen.revocations) };
+        database.records.commit(vec![grants, revocations]).await.unwrap()
+    };
+    let before = seen().await;
+    assert_eq!(keep(&before).await, Outcome::Done);
+    let other = principal("aws:111122223333:role/other");
+    database.records.revoke_principal(other, 5).await.unwrap();
+    assert_eq!(keep(&before).await, Outcome::Refused(1));
+    let before = seen().await;
+    assert_eq!(keep(&before).await, Outcome::Done);
+    database.records.create_grant(grant("a"), None).await.unwrap();
+    assert_eq!(keep(&before).await, Outcome::Refused(0));
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
-//! Grants as the bearer of a token lists and changes them.
+//! Grants as the bearer of a token lists and changes them. A change takes effect only while the
+//! records of its decision have not changed.
 
-use stile_core::grants::{DelegatedAccess, DelegatedGrant, Grant, GrantNamespace, VisibleGrants};
+use stile_core::grants::{DelegatedAccess, DelegatedGrant, GrantNamespace, VisibleGrants};
 use stile_core::principal::Principal;
 
 use super::Store;
 use crate::{
-    AfterGrant, Change, ChangeTerms, Created, DelegatedDeletion, DelegatedUpdate, StoreError,
+    AfterGrant, Change, ChangeTerms, DelegatedCreation, DelegatedDeletion, DelegatedUpdate,
+    StoreError, VisiblePage,
 };
 
 impl Store {
@@ -15,7 +17,7 @@ impl Store {
     pub async fn create_delegated_grant(
         &self,
         grant: DelegatedGrant,
-    ) -> Result<Created, StoreError> {
+    ) -> Result<DelegatedCreation, StoreError> {
         self.records.create_delegated_grant(grant).await
     }
 
@@ -38,7 +40,7 @@ impl Store {
         self.records.delete_delegated_grant(access, terms).await
     }
 
-    /// Returns at most `limit` grants that the bearer may see, in the order of principals and
+    /// Returns a page of at most `limit` grants that the bearer may see, in the order of principals and
     /// namespaces, after that one.
     pub async fn visible_grants(
         &self,
@@ -47,7 +49,7 @@ impl Store {
         namespace: Option<GrantNamespace>,
         after: Option<AfterGrant>,
         limit: usize,
-    ) -> Result<Vec<Grant>, StoreError> {
+    ) -> Result<VisiblePage, StoreError> {
         self.records.visible_grants(visible, principal, namespace, after, limit).await
     }
 }

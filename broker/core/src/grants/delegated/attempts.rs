@@ -48,6 +48,10 @@ const GIVES: Held = &[(GIVER, "acme", &[CreateGrant, Download], None)];
 /// Only `delete_grant` and `download` on `acme`.
 const TAKES: Held = &[(GIVER, "acme", &[DeleteGrant, Download], None)];
 
+fn acme() -> GrantNamespace {
+    "acme".parse().unwrap()
+}
+
 /// Returns the outcome of an attempt, in few words.
 fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: Attempt) -> String {
     let namespaces = match scope.0 {
@@ -58,7 +62,8 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
     let claims = Claims::for_test(principal(GIVER), namespaces, permissions, 0, NOW + 60);
     let grants = held.iter().map(|(who, on, may, end)| grant(who, on, may, *end)).collect();
     let state = PrincipalState { pin: pin.clone(), ..state_of(grants) };
-    let tried = delegate(&claims, &state, principal(whose), &on.parse().unwrap(), NOW);
+    let needs = if matches!(attempt, Delete) { DeleteGrant } else { CreateGrant };
+    let tried = delegate(&claims, &state, principal(whose), &on.parse().unwrap(), needs, NOW);
     let set = |permissions: &[Permission]| permissions.iter().copied().collect();
     let tried = tried.and_then(|access| match attempt {
         Create((may, end)) => access.create(set(may), end).map(drop),
@@ -86,7 +91,8 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
         Err(DelegationRefusal::Ended(_)) => "ended".to_owned(),
         Err(DelegationRefusal::NoPermission) => "nothing".to_owned(),
         Err(
-            other @ (DelegationRefusal::ListsAllNamespaces | DelegationRefusal::LastGrantGiver(_)),
+            other @ (DelegationRefusal::ListsAllNamespaces
+            | DelegationRefusal::LastGrantGiver { .. }),
         ) => panic!("{other}"),
     }
 }
@@ -111,11 +117,11 @@ fn nobody_raises_themselves_or_others() {
         (ANY, &[(GIVER, "acme", &[Download, Upload], None)], GIVER, "acme", Create((&[CreateGrant], None)), "no create_grant"),
         (ANY, &[(GIVER, "acme", ALL, Some(NOW))], OTHER, "acme", Create((&[Download], Some(NOW + 1))), "no create_grant"),
         (ANY, &[(GIVER, "acme", ALL, Some(NOW))], GIVER, "acme", Change((ALL, Some(NOW)), (ALL, None)), "no create_grant"),
-        (ANY, &[(GIVER, "acme", ALL, Some(NOW - 1))], OTHER, "acme", Delete, "no create_grant"),
+        (ANY, &[(GIVER, "acme", ALL, Some(NOW - 1))], OTHER, "acme", Delete, "no delete_grant"),
         // On another namespace.
         (ANY, OWNER, GIVER, "acme-prod", Create((&[Download], None)), "no create_grant"),
         (ANY, OWNER, OTHER, "acm", Create((&[Download], None)), "no create_grant"),
-        (ANY, OWNER, OTHER, "other", Delete, "no create_grant"),
+        (ANY, OWNER, OTHER, "other", Delete, "no delete_grant"),
         (ANY, OWNER, GIVER, "*", Create((&[Download], None)), "operator"),
         (ANY, &[(GIVER, "*", ALL, None)], GIVER, "*", Create((&[Download], None)), "operator"),
         (ANY, &[(GIVER, "*", ALL, None)], OTHER, "*", Change((&[Download], None), (&[Upload], None)), "operator"),
@@ -146,7 +152,7 @@ fn nobody_raises_themselves_or_others() {
         (("other", ALL), &[(GIVER, "*", ALL, None)], OTHER, "acme", Create((&[Download], None)), "scope create_grant"),
         (("acme,other", ALL), OWNER, OTHER, "other", Create((&[Download], None)), "no create_grant"),
         (("*", &[CreateGrant, Download]), OWNER, OTHER, "acme", Delete, "scope delete_grant"),
-        (("*", &[Download, Upload]), OWNER, OTHER, "acme", Delete, "scope create_grant"),
+        (("*", &[Download, Upload]), OWNER, OTHER, "acme", Delete, "scope delete_grant"),
         (("*", &[CreateGrant, Download]), OWNER, OTHER, "acme", Change((&[Download, Upload], None), (&[Download], None)), "scope delete_grant"),
         // For longer than the bearer has it.
         (ANY, UNTIL, OTHER, "acme", Create((&[Download], None)), "create_grant until 2000"),
@@ -228,7 +234,7 @@ fn a_revoked_bearer_changes_no_grant() {
         Claims::for_test(principal(GIVER), Namespaces::All, ALL.iter().copied().collect(), 0, 3600);
     let mut state = state_of(vec![grant(GIVER, "*", ALL, None)]);
     state.revoked = Some(principal(ACCOUNT));
-    let tried = delegate(&claims, &state, principal(OTHER), &"acme".parse().unwrap(), NOW);
+    let tried = delegate(&claims, &state, principal(OTHER), &acme(), CreateGrant, NOW);
     assert!(matches!(tried, Err(DelegationRefusal::Refused(Refusal::Revoked { .. }))), "{tried:?}");
 }
 
@@ -237,8 +243,7 @@ fn a_grant_of_a_bearer_has_its_creator_and_a_changed_grant_keeps_it() {
     let claims =
         Claims::for_test(principal(GIVER), Namespaces::All, ALL.iter().copied().collect(), 0, 3600);
     let state = state_of(vec![grant(GIVER, "acme", ALL, None)]);
-    let access =
-        delegate(&claims, &state, principal(OTHER), &"acme".parse().unwrap(), NOW).unwrap();
+    let access = delegate(&claims, &state, principal(OTHER), &acme(), CreateGrant, NOW).unwrap();
     let made = access.create(Permissions::NONE.with(Download), None).unwrap().into_grant();
     let expected = Grant {
         created_by: GIVER.to_owned(),
@@ -258,8 +263,7 @@ fn a_refusal_names_who_has_what_until_when() {
     let claims =
         Claims::for_test(principal(GIVER), Namespaces::All, ALL.iter().copied().collect(), 0, 3600);
     let state = state_of(vec![grant(GIVER, "acme", ALL, Some(2000))]);
-    let access =
-        delegate(&claims, &state, principal(OTHER), &"acme".parse().unwrap(), NOW).unwrap();
+    let access = delegate(&claims, &state, principal(OTHER), &acme(), CreateGrant, NOW).unwrap();
     let refused = access.create(Permissions::NONE.with(Download), None).unwrap_err();
     assert_eq!(
         refused.to_string(),

@@ -10,10 +10,10 @@ mod visible;
 
 use stile_protocol::names::{Namespace, Permission, Permissions};
 
-pub use visible::{VisibleGrants, visible_grants};
+pub use visible::{ShownGrant, VisibleGrants, grants_in_scope, visible_grants};
 
 use super::decide::allowed;
-use super::{Grant, GrantNamespace, PrincipalState, Refusal};
+use super::{Grant, GrantNamespace, PrincipalState, Refusal, StateRevisions};
 use crate::clock::rfc3339;
 use crate::principal::Principal;
 use crate::token::Claims;
@@ -56,9 +56,14 @@ pub enum DelegationRefusal {
         "only a holder of `create_grant` or `delete_grant` on all namespaces lists the grants on `*`"
     )]
     ListsAllNamespaces,
-    /// Nobody could create grants on the namespace any more.
-    #[error("nobody else has `create_grant` on namespace `{0}`")]
-    LastGrantGiver(Namespace),
+    /// Nobody could create grants on the namespace for as long as before.
+    #[error("{}", last_grant_giver(.namespace, *.until))]
+    LastGrantGiver {
+        /// The namespace.
+        namespace: Namespace,
+        /// The time in Unix seconds from which nobody could. `None` if it is now.
+        until: Option<i64>,
+    },
 }
 
 /// The right of a bearer to change the grant of one principal on one namespace, within the limits of
@@ -73,21 +78,33 @@ pub struct DelegatedAccess {
     /// Until when the bearer has each permission of [`Permission::ALL`], in Unix seconds, or why it
     /// does not have it.
     held: [Result<i64, Refusal>; Permission::ALL.len()],
+    /// The revisions of the records of the decision.
+    revisions: StateRevisions,
     now: i64,
 }
 
-/// A grant as a bearer may make it. Only a [`DelegatedAccess`] creates one.
+/// A grant as a bearer may make it, while the records of the decision have not changed. Only a
+/// [`DelegatedAccess`] creates one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DelegatedGrant(Grant);
+pub struct DelegatedGrant {
+    grant: Grant,
+    revisions: StateRevisions,
+}
 
 impl DelegatedGrant {
     /// Returns the grant.
     pub fn into_grant(self) -> Grant {
-        self.0
+        self.grant
+    }
+
+    /// Returns the revisions of the records of the decision.
+    pub const fn revisions(&self) -> &StateRevisions {
+        &self.revisions
     }
 }
 
-/// Decides which right a bearer has to change the grant of a principal on a namespace.
+/// Decides which right a bearer has to change the grant of a principal on a namespace. `needs` is the
+/// right that the change needs as far as known, which a refusal names.
 ///
 /// # Errors
 ///
@@ -98,6 +115,7 @@ pub fn delegate(
     state: &PrincipalState,
     principal: Principal,
     namespace: &GrantNamespace,
+    needs: Permission,
     now: i64,
 ) -> Result<DelegatedAccess, DelegationRefusal> {
     let GrantNamespace::One(namespace) = namespace else {
@@ -110,9 +128,13 @@ pub fn delegate(
     let held =
         Permission::ALL.map(|permission| held_until(claims, state, namespace, permission, now));
     let giver = claims.principal().clone();
-    let access = DelegatedAccess { giver, principal, namespace: namespace.clone(), held, now };
-    let gives = access.held(Permission::CreateGrant).map(drop);
-    gives.or_else(|refusal| access.may_take().map_err(|_| refusal))?;
+    let revisions = state.revisions.clone();
+    let namespace = namespace.clone();
+    let access = DelegatedAccess { giver, principal, namespace, held, revisions, now };
+    let rights = [Permission::CreateGrant, Permission::DeleteGrant];
+    if !rights.into_iter().any(|right| access.held(right).is_ok()) {
+        access.held(needs)?;
+    }
     Ok(access)
 }
 
@@ -149,6 +171,11 @@ impl DelegatedAccess {
         &self.namespace
     }
 
+    /// Returns the revisions of the records of the decision.
+    pub const fn revisions(&self) -> &StateRevisions {
+        &self.revisions
+    }
+
     /// Returns the time of the decision, in Unix seconds.
     pub const fn now(&self) -> i64 {
         self.now
@@ -173,7 +200,7 @@ impl DelegatedAccess {
             created_at: self.now,
         };
         self.may_give(&grant)?;
-        Ok(DelegatedGrant(grant))
+        Ok(self.delegated(grant))
     }
 
     /// Decides whether the bearer may give an existing grant these permissions and this end.
@@ -210,7 +237,11 @@ impl DelegatedAccess {
         if permissions.is_empty() {
             return Err(DelegationRefusal::NoPermission);
         }
-        Ok(DelegatedGrant(after))
+        Ok(self.delegated(after))
+    }
+
+    fn delegated(&self, grant: Grant) -> DelegatedGrant {
+        DelegatedGrant { grant, revisions: self.revisions.clone() }
     }
 
     /// Decides whether the bearer may take something from a grant, or delete it.
@@ -259,6 +290,16 @@ impl DelegatedAccess {
             Some((_, Err(refusal))) => Err(DelegationRefusal::Refused(refusal.clone())),
             None => Err(DelegationRefusal::NoPermission),
         }
+    }
+}
+
+fn last_grant_giver(namespace: &Namespace, until: Option<i64>) -> String {
+    match until {
+        None => format!("nobody else has `create_grant` on namespace `{namespace}`"),
+        Some(until) => format!(
+            "nobody would have `create_grant` on namespace `{namespace}` from {} on",
+            rfc3339(until)
+        ),
     }
 }
 

@@ -75,6 +75,9 @@ impl DynamoDb {
             Mutation::KeepGrants { principal, before } => {
                 vec![Write::check(grants::grants_key(principal)).only_if_revision(before.0)]
             }
+            Mutation::KeepRevocations { before } => {
+                vec![Write::check(revocations::key()).only_if_revision(before.0)]
+            }
             Mutation::ChangeRevocations { before, after } => {
                 match revocations::write(before.revision, after) {
                     Some(write) => vec![write],

@@ -16,7 +16,7 @@ use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, 
 use super::table::{Key, TTL, Write};
 use super::{DynamoDb, compression};
 use crate::StoreError;
-use crate::records::grants_page::GrantsPage;
+use crate::records::grants_page::{Found, GrantsPage, Source};
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 use crate::records::mutation::GrantsChange;
 use crate::records::retention::EXPIRED_GRANT_RETENTION;
@@ -80,40 +80,34 @@ impl DynamoDb {
     }
 
     /// Returns one page of grants, in order.
-    pub(crate) async fn grants_page(
-        &self,
-        page: &GrantsPage,
-    ) -> Result<Vec<StoredGrant>, StoreError> {
-        let mut found = Vec::new();
-        if let Some(principal) = &page.principal {
-            let after = page.after.as_ref().map(|after| after.namespace.to_string());
-            let on = page.namespace.as_ref().map(ToString::to_string);
-            let row = self.row(&grants_key(principal)).await?;
-            for grant in of_principal(principal, row.as_ref()) {
-                let wanted = on.as_ref().is_none_or(|on| grant.on == *on)
-                    && after.as_ref().is_none_or(|after| grant.on > *after);
-                if wanted && page.add(grant, &mut found) {
-                    break;
-                }
-            }
-            return Ok(found);
-        }
+    pub(crate) async fn grants_page(&self, page: &GrantsPage) -> Result<Found, StoreError> {
+        let mut collected = page.collect();
         let after = page.after.as_ref();
-        let (partition, last) = match &page.namespace {
-            Some(on) => (
+        let (partition, first) = match &page.source {
+            Source::Principal(principal) => {
+                let row = self.row(&grants_key(principal)).await?;
+                for grant in of_principal(principal, row.as_ref()) {
+                    if collected.add(grant) {
+                        break;
+                    }
+                }
+                return Ok(collected.finish());
+            }
+            // Where a list continues. The page skips the first row, if it has it already.
+            Source::Namespace(on) => (
                 namespace_partition(&on.to_string()),
                 after.map(|after| after.principal.to_string()),
             ),
-            None => (
+            Source::All => (
                 ALL.to_owned(),
                 after.map(|after| list_sort_key(&after.principal, &after.namespace.to_string())),
             ),
         };
-        self.query_after(&partition, &last.unwrap_or_default(), ROWS, |row| {
-            page.add(row.map_or_else(unreadable, |row| from_row(&row)), &mut found)
+        self.query_pages_from(&partition, &first.unwrap_or_default(), ROWS, |row| {
+            collected.add(row.map_or_else(unreadable, |row| from_row(&row)))
         })
         .await?;
-        Ok(found)
+        Ok(collected.finish())
     }
 }
 
@@ -125,8 +119,8 @@ pub(super) fn writes(
 ) -> Option<Vec<Write>> {
     let mut entries: Vec<(String, Value)> =
         before.grants.iter().map(|grant| (grant.on.clone(), grant.raw.clone())).collect();
-    let mut writes = match change {
-        GrantsChange::Create { grant, forget } => {
+    let writes = match change {
+        GrantsChange::Create { grant, forget, reserves } => {
             let forget: Vec<String> = forget.iter().map(ToString::to_string).collect();
             entries.retain(|(on, _)| !forget.contains(on));
             let on = grant.namespace.to_string();
@@ -135,6 +129,9 @@ pub(super) fn writes(
             // Insert it at its place in the order, so that lists are in order.
             let at = entries.partition_point(|(other, _)| *other < on);
             entries.insert(at, (on, Value::Object(entry)));
+            if !reserves {
+                return finish(principal, before, entries, writes);
+            }
             let name = principal.as_str();
             let held = Write::put(folded_key(principal), [("principal", text(name))])
                 .only_if("attribute_not_exists(pk) OR principal = :principal");
@@ -154,12 +151,23 @@ pub(super) fn writes(
             entries.retain(|(other, _)| *other != on);
             let mut writes: Vec<Write> =
                 list_keys(principal, &on).map(Write::delete).into_iter().collect();
-            if entries.is_empty() {
+            // The name can be reserved for another principal.
+            if entries.is_empty() && before.same_name.as_deref() == Some(principal.as_str()) {
                 writes.push(Write::delete(folded_key(principal)));
             }
             writes
         }
     };
+    finish(principal, before, entries, writes)
+}
+
+/// Adds the write of the document with these entries. `None` if it would become too large.
+fn finish(
+    principal: &Principal,
+    before: &PrincipalGrants,
+    entries: Vec<(String, Value)>,
+    mut writes: Vec<Write>,
+) -> Option<Vec<Write>> {
     let entries: Value = entries.into_iter().map(|(_, entry)| entry).collect();
     // An empty document is not deleted. If its revision started again, a delayed writer could
     // mistake it for the old document.
@@ -204,6 +212,12 @@ pub(super) fn of_principal(principal: &Principal, row: Option<&Row>) -> Vec<Stor
     let Some(row) = row else { return Vec::new() };
     let Some((_, entries)) = read_document(row) else { return vec![unreadable()] };
     entries.into_iter().map(|entry| stored(principal, entry)).collect()
+}
+
+/// Returns the revision of a principal's document. An unreadable one has a revision that no condition
+/// allows.
+pub(super) fn revision_of(row: Option<&Row>) -> Revision {
+    Revision(row.map_or(0, |row| read_number(row, "revision").unwrap_or(-1)))
 }
 
 /// Reads a pin from its item.

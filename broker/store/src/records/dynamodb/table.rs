@@ -306,6 +306,18 @@ impl DynamoDb {
         self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
     }
 
+    /// Reads every row of a partition whose sort key is at least `first`, in the same way.
+    pub(super) async fn query_pages_from(
+        &self,
+        pk: &str,
+        first: &str,
+        page: usize,
+        enough: impl FnMut(Option<Row>) -> bool,
+    ) -> Result<(), StoreError> {
+        let sort_key = (!first.is_empty()).then_some(("sk >= :sk", first));
+        self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
+    }
+
     /// Counts the rows of a partition whose sort key starts with `prefix`, up to that many.
     pub(super) async fn count_rows(
         &self,

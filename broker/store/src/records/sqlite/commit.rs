@@ -64,10 +64,14 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let unchanged = grants::revision_of(transaction, principal)? == before.revision;
             let same_name = grants::same_name(transaction, principal)?;
             let free = same_name.is_none_or(|name| name == principal.as_str());
-            Ok(unchanged && (free || !matches!(change, GrantsChange::Create { .. })))
+            Ok(unchanged
+                && (free || !matches!(change, GrantsChange::Create { reserves: true, .. })))
         }
         Mutation::KeepGrants { principal, before } => {
             Ok(grants::revision_of(transaction, principal)? == *before)
+        }
+        Mutation::KeepRevocations { before } => {
+            Ok(revocations::all(transaction)?.revision == *before)
         }
         Mutation::ChangeRevocations { before, .. } => {
             Ok(revocations::all(transaction)?.revision == before.revision)
@@ -193,6 +197,7 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         }
         // The trigger counts each version. A search finds the text in the version itself.
         Mutation::KeepGrants { .. }
+        | Mutation::KeepRevocations { .. }
         | Mutation::CountVersion { .. }
         | Mutation::PutSearchText { .. } => Ok(()),
         Mutation::AddUpload { upload, forget_before, .. } => {
@@ -258,9 +263,9 @@ fn change_grants(
             .map(drop)
     };
     match change {
-        GrantsChange::Create { grant, forget } => {
+        GrantsChange::Create { grant, forget, reserves } => {
             forget.iter().try_for_each(delete)?;
-            add_grant(transaction, grant)
+            add_grant(transaction, grant, *reserves)
         }
         // The other columns do not change, including those of a newer program.
         GrantsChange::Update(grant) => transaction
@@ -278,7 +283,9 @@ fn change_grants(
     }
 }
 
-fn add_grant(transaction: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<()> {
+fn add_grant(transaction: &Transaction<'_>, grant: &Grant, reserves: bool) -> rusqlite::Result<()> {
+    // No principal has the empty name, so such a row reserves none.
+    let folded = if reserves { grant.principal.folded() } else { String::new() };
     transaction
         .prepare_cached(
             "INSERT INTO grants (principal, namespace, permissions, expires_at, created_by, created_at, folded) \
@@ -291,7 +298,7 @@ fn add_grant(transaction: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<(
             grant.expires_at,
             grant.created_by,
             grant.created_at,
-            grant.principal.folded()
+            folded
         ])
         .map(drop)
 }
