@@ -14,7 +14,7 @@ use stile_core::grants::{
 use stile_core::principal::Principal;
 
 use super::Records;
-use super::grants::{existing, mutation, outdated, understood};
+use super::grants::{alarm, existing, mutation, outdated, understood};
 use super::grants_page::{self, GrantsPage, Source};
 use super::model::{PrincipalGrants, Revision};
 use super::mutation::{GrantsChange, Mutation, Outcome};
@@ -286,7 +286,10 @@ impl Records {
                 }
                 let held = match self.principal_grants(&other.principal).await {
                     // What this program cannot read gives nothing.
-                    Err(error) if error.kind() == StoreErrorKind::Corrupt => continue,
+                    Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                        alarm();
+                        continue;
+                    }
                     held => held?,
                 };
                 let gives = |grant: &Grant| {

@@ -240,7 +240,7 @@ fn ended_long_ago(end: i64, now: i64) -> bool {
     end.saturating_add(EXPIRED_GRANT_RETENTION) <= now
 }
 
-fn alarm() {
+pub(super) fn alarm() {
     tracing::error!(
         alarm = "unreadable_grant",
         "a grant in the store cannot be read and allows nothing"

@@ -15,11 +15,11 @@ use stile_protocol::names::Permissions;
 use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
 use super::table::{Key, TTL, Write};
 use super::{DynamoDb, compression};
-use crate::StoreError;
 use crate::records::grants_page::{Found, GrantsPage, Source};
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 use crate::records::mutation::GrantsChange;
 use crate::records::retention::EXPIRED_GRANT_RETENTION;
+use crate::{StoreError, StoreErrorKind};
 
 /// The partition of the list of all grants.
 const ALL: &str = "grants";
@@ -85,7 +85,14 @@ impl DynamoDb {
         let after = page.after.as_ref();
         let (partition, first) = match &page.source {
             Source::Principal(principal) => {
-                let row = self.row(&grants_key(principal)).await?;
+                let row = match self.row(&grants_key(principal)).await {
+                    // A document of a newer format shows nothing, as every other unreadable one.
+                    Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                        collected.add(unreadable());
+                        return Ok(collected.finish());
+                    }
+                    row => row?,
+                };
                 for grant in of_principal(principal, row.as_ref()) {
                     if collected.add(grant) {
                         break;
