@@ -306,6 +306,13 @@ variable "source_buckets" {
   }
 }
 
+variable "delegated_grants" {
+  description = "Whether holders of `create_grant` and `delete_grant` may change grants through the API. The function's role may then write grants, and so may an attacker in the function."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "default_ttl" {
   description = "Life in seconds of a token of `GET /v1/token` if the request names none: 60 to 43200, and at most `max_ttl`."
   type        = number

@@ -71,6 +71,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "blocking",
             "files",
             "answers",
+            "grant_changes",
             "outgoing",
             "retry",
             "aws",

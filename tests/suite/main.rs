@@ -36,6 +36,7 @@ mod flood;
 mod formats;
 mod function;
 mod gateway;
+mod grants_on_aws;
 mod helper;
 mod host;
 mod infra;

@@ -8,7 +8,7 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, Pin};
 use stile_core::principal::{Principal, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
-use stile_store::{Change, ExpiryChange, Updated};
+use stile_store::{Change, Deleted, ExpiryChange, Updated};
 use terraform_credentials_stile::message::one_line;
 
 use super::grant_create::create;
@@ -50,7 +50,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
     }
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
     let access = operator.grant_access(namespace.clone());
-    let updated = store.update_grant(&access, principal.clone(), change).await;
+    let updated = store.update_grant(&access, principal.clone(), change, None).await;
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     let held = match &updated {
@@ -61,7 +61,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
     match record(event, updated, |updated| match updated {
         Updated::Done(_) => Outcome::Changed,
         Updated::Absent => Outcome::Absent,
-        Updated::WouldBeEmpty => Outcome::Conflict,
+        Updated::WouldBeEmpty | Updated::Differs(_) => Outcome::Conflict,
     })? {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
@@ -92,6 +92,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
             );
             Err(absent(&principal, &namespace).hint(hint))
         }
+        Updated::Differs(_) => Err(changed(&principal, &namespace)),
         Updated::WouldBeEmpty => {
             Err(CommandError::refused("the update would remove the last permission").hint(format!(
                 "delete the grant with `{} {}`",
@@ -107,14 +108,22 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
     let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
     let access = operator.grant_access(namespace.clone());
-    let deleted = store.delete_grant(&access, principal.clone()).await;
+    let deleted = store.delete_grant(&access, principal.clone(), None).await;
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(&namespace, None);
-    if !record(event, deleted, |deleted| if *deleted { Outcome::Deleted } else { Outcome::Absent })?
-    {
-        return Err(absent(&principal, &namespace)
-            .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
+    let deleted = record(event, deleted, |deleted| match deleted {
+        Deleted::Done => Outcome::Deleted,
+        Deleted::Absent => Outcome::Absent,
+        Deleted::Differs(_) => Outcome::Conflict,
+    })?;
+    match deleted {
+        Deleted::Done => {}
+        Deleted::Absent => {
+            return Err(absent(&principal, &namespace)
+                .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
+        }
+        Deleted::Differs(_) => return Err(changed(&principal, &namespace)),
     }
     let json =
         json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
@@ -207,6 +216,13 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
 
 fn absent(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
     CommandError::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
+}
+
+/// Returns the error for a grant that is not in the expected state.
+fn changed(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
+    CommandError::refused(format!(
+        "the grant for `{principal}` on `{namespace}` has changed in the meantime"
+    ))
 }
 
 fn end(grant: &Grant, now: i64) -> String {

@@ -82,6 +82,8 @@ names! {
         Authorize = "authorize",
         /// Creating, changing or deleting a grant.
         Grant = "grant",
+        /// Listing the grants that the bearer may see.
+        ListGrants = "list_grants",
         /// Removing the pinned unique id of a role or user.
         Repin = "repin",
         /// Revoking a token or a principal.

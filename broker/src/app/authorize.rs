@@ -11,11 +11,12 @@ use stile_protocol::names::{
 };
 
 use super::broker::Broker;
-use crate::tokens::{KeyError, OpenError};
+use crate::tokens::{KeyError, OpenError, Opened};
 use stile_core::audit::Event;
 use stile_core::grants::{
-    Access, Grant, GrantNamespace, PackageAccess, PermittedNamespaces, PrincipalState, Refusal,
-    Right, decide, permitted_namespaces,
+    Access, DelegatedAccess, DelegationRefusal, Grant, GrantNamespace, PackageAccess,
+    PermittedNamespaces, PrincipalState, Refusal, Right, VisibleGrants, decide, delegate,
+    permitted_namespaces, visible_grants,
 };
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
@@ -98,16 +99,59 @@ pub async fn authenticate(
         .recent(claims.principal(), &broker.store, now)
         .await
         .map_err(AuthenticateError::Store)?;
-    broker.tokens.confirm(&opened.key_id, &state.keyring, &broker.store, now).await?;
-    if state.revoked.is_some() || state.revoked_tokens.contains(claims.id()) {
-        return Err(AuthenticateError::Invalid);
-    }
+    confirm(broker, &opened, &state, now).await?;
     // A clock that was set back must not make an expired grant valid again.
     let now = broker.tokens.monotonic(now);
     Ok(Bearer { token: token.clone(), claims, state, now })
 }
 
+/// Checks whether the token's key is dropped, or the token or its principal revoked.
+async fn confirm(
+    broker: &Broker,
+    opened: &Opened,
+    state: &PrincipalState,
+    now: i64,
+) -> Result<(), AuthenticateError> {
+    broker.tokens.confirm(&opened.key_id, &state.keyring, &broker.store, now).await?;
+    if state.revoked.is_some() || state.revoked_tokens.contains(opened.claims.id()) {
+        return Err(AuthenticateError::Invalid);
+    }
+    Ok(())
+}
+
 impl Bearer {
+    /// Returns the same bearer with the state of its principal from the store, past the cache.
+    ///
+    /// It is for a change that outlives the token: a right that ended a moment ago must not make one.
+    pub async fn current(&self, broker: &Broker) -> Result<Self, AuthenticateError> {
+        let now = broker.clock.now();
+        let opened = broker.tokens.open(self.token.expose_secret(), &broker.store, now).await?;
+        let principal = opened.claims.principal();
+        let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
+        let state = broker.store.principal_state(principals).await;
+        let state = Arc::new(state.map_err(AuthenticateError::Store)?);
+        confirm(broker, &opened, &state, now).await?;
+        let now = broker.tokens.monotonic(now);
+        Ok(Self { token: self.token.clone(), claims: opened.claims.clone(), state, now })
+    }
+
+    /// Decides which right the bearer has to change the grant of a principal on a namespace.
+    pub fn delegate(
+        &self,
+        principal: &Principal,
+        namespace: &GrantNamespace,
+    ) -> Result<DelegatedAccess, DelegationRefusal> {
+        delegate(&self.claims, &self.state, principal.clone(), namespace, self.now)
+    }
+
+    /// Decides which grants the bearer may see: on one namespace, or everywhere.
+    pub fn visible_grants(
+        &self,
+        namespace: Option<&GrantNamespace>,
+    ) -> Result<VisibleGrants, DelegationRefusal> {
+        visible_grants(&self.claims, &self.state, namespace, self.now)
+    }
+
     /// Decides the same access a second time. During a long upload, the token may expire, or an
     /// operator may delete the grant.
     pub async fn decide_again<R: Right>(

@@ -3,6 +3,7 @@
 mod archive_body;
 mod checked_body;
 mod convert;
+mod convert_grants;
 mod decision;
 mod discovery;
 mod error;
@@ -39,7 +40,8 @@ pub use trace::log_panics;
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
 use v1::{
-    archives, detail, exchange, gateway, life, modules, publish, search, uploads, usage, whoami,
+    archives, detail, exchange, gateway, grants, life, modules, publish, search, uploads, usage,
+    whoami,
 };
 
 /// Returns the router of the whole service.
@@ -56,6 +58,10 @@ pub fn router(broker: Arc<Broker>) -> Router {
         )
         // With a token.
         .route("/v1/whoami", get(whoami::whoami))
+        .route(
+            "/v1/grants",
+            get(grants::list).post(grants::create).patch(grants::update).delete(grants::delete),
+        )
         // With a signed URL.
         .route("/v1/archives/{file}", get(archives::fetch))
         .fallback(no_such_route);

@@ -43,6 +43,9 @@ module "registry" {
 
   source_buckets = var.source_buckets
 
+  # The team's leads change the grants of their namespaces themselves.
+  delegated_grants = true
+
   # For a trial, so that a destroy works; leave these three out in production.
   deletion_protection = !var.disposable
   force_destroy       = var.disposable

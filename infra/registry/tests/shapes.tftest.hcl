@@ -236,6 +236,41 @@ run "grants_become_commands" {
   }
 }
 
+run "by_default_the_function_writes_no_grant" {
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.store.statement : !startswith(statement.sid, "Grants") && !contains(statement.actions, "dynamodb:ConditionCheckItem")
+    ])
+    error_message = "No statement is about grants."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for statement in data.aws_iam_policy_document.store.statement : [
+        for condition in statement.condition : length(setintersection(condition.values, ["folded *", "grants", "namespace *", "principal *"])) == 0
+      ]
+    ]))
+    error_message = "No condition lets a row of a grant through."
+  }
+}
+
+run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
+  variables {
+    delegated_grants = true
+  }
+
+  assert {
+    condition = {
+      for statement in data.aws_iam_policy_document.store.statement : statement.sid => [tolist(statement.actions), one([for condition in statement.condition : sort(condition.values)])] if startswith(statement.sid, "Grants")
+      } == {
+      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["folded *", "grants", "namespace *", "principal *"])]
+      GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *"])]
+      GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *"])]
+    }
+    error_message = "The function writes rows of grants, deletes those of lists, and checks documents."
+  }
+}
+
 run "by_default_no_access_log_and_no_trace" {
   assert {
     condition     = length(aws_cloudwatch_log_group.access) + length(aws_apigatewayv2_stage.registry[0].access_log_settings) == 0

@@ -491,6 +491,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
 
     uses::too_large_for_an_event(applied, work).await;
     uses::object_of_another_bucket(applied, work, publisher).await;
+    uses::grants_through_the_api(applied, work).await;
 
     // The first broker created the keyring, and another one opens it.
     started(applied, &work.proxy, &work.sts, &work.function, "second.log").await;

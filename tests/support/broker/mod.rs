@@ -4,6 +4,7 @@
 
 pub mod archives;
 pub mod events;
+pub mod grants;
 pub mod journal;
 pub mod operator;
 pub mod reply;
@@ -503,9 +504,8 @@ impl TestBroker {
         Function::new(self.router.clone(), Arc::clone(&self.broker), source, base)
     }
 
-    /// Serves over TCP with the default time limits, until the result is dropped.
-    ///
-    /// It uses TLS if the test gives certificate files.
+    /// Serves over TCP with the default time limits, until the result is dropped. It uses TLS if the
+    /// test gives certificate files.
     pub async fn serve(&self, tls: Option<&Files>) -> Serving {
         self.serve_with(0, tls, |router| router, ConnectionTimeouts::default()).await
     }

@@ -1,12 +1,15 @@
 //! Grants and authorisation decisions. These functions are pure: they take the caller's state and
 //! return a right or a [`Refusal`].
 //!
-//! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token.
+//! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token. [`delegate()`]
+//! authorises a bearer's change of the grants of others.
 
 mod decide;
+mod delegated;
 mod ending;
 mod entitle;
 mod evidence;
+mod tag;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,9 +21,13 @@ pub use decide::{
     Access, CreateGrant, DeleteGrant, Download, PackageAccess, PermittedNamespaces, Right, Upload,
     decide, permitted_namespaces,
 };
+pub use delegated::{
+    DelegatedAccess, DelegatedGrant, DelegationRefusal, VisibleGrants, delegate, visible_grants,
+};
 pub use ending::{EndingGrant, ending_grants};
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
+pub use tag::GrantTag;
 
 use crate::principal::{Principal, UniqueId};
 use crate::token::{KeyringSummary, TokenId};
@@ -84,6 +91,11 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Returns whether its principal can create grants on its namespace now.
+    pub fn is_grant_giver(&self, now: i64) -> bool {
+        self.allows(Permission::CreateGrant, now)
+    }
+
     fn allows(&self, permission: Permission, now: i64) -> bool {
         self.permissions.contains(permission) && self.expires_at.is_none_or(|end| now < end)
     }

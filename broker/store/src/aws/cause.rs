@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io;
 use std::iter::successors;
 
-use aws_sdk_dynamodb::error::{ConnectorError, ErrorMetadata};
+use aws_sdk_dynamodb::error::{ConnectorError, ErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::error::ResourceNotFoundException;
 
 use crate::StoreError;
@@ -33,6 +34,15 @@ impl AwsCause {
     /// Returns the cause of an error. `None` if AWS did not cause it, or gave a rare reason.
     pub fn of(error: &StoreError) -> Option<Self> {
         chain(error.source()?).find_map(Self::of_one)
+    }
+
+    /// Returns whether the policies of the caller do not allow a write to the table.
+    ///
+    /// A read that they do not allow is another failure: then the store gives no answer at all.
+    pub fn is_denied_write(error: &StoreError) -> bool {
+        let is_write =
+            error.source().is_some_and(<dyn Error>::is::<SdkError<TransactWriteItemsError>>);
+        is_write && matches!(Self::of(error), Some(Self::Denied(_)))
     }
 
     fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
@@ -80,9 +90,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::error::SdkError;
     use aws_sdk_dynamodb::operation::get_item::GetItemError;
-    use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 
     use super::*;
 
@@ -137,6 +145,21 @@ mod tests {
         let expected = Some(AwsCause::Unreachable("half an answer".to_owned()));
         assert_eq!(breaks_off(end.into()), expected);
         assert_eq!(breaks_off("not JSON".into()), None);
+    }
+
+    #[test]
+    fn only_a_write_that_a_policy_denies_is_a_denied_write() {
+        let error = |code: &str| ErrorMetadata::builder().code(code).build();
+        let write = |code: &str| -> SdkError<TransactWriteItemsError> {
+            SdkError::construction_failure(TransactWriteItemsError::generic(error(code)))
+        };
+        let read: SdkError<GetItemError> =
+            SdkError::construction_failure(GetItemError::generic(error("AccessDeniedException")));
+        let failed = |error: Box<dyn Error + Send + Sync>| StoreError::unavailable("x", error);
+        assert!(!AwsCause::is_denied_write(&failed(read.into())));
+        assert!(!AwsCause::is_denied_write(&failed(write("ThrottlingException").into())));
+        assert!(!AwsCause::is_denied_write(&StoreError::busy("x")));
+        assert!(AwsCause::is_denied_write(&failed(write("AccessDeniedException").into())));
     }
 
     #[test]

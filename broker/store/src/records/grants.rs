@@ -1,9 +1,8 @@
 //! The rules of grants, for every backend: whether a grant can be created, changed and deleted.
 
-use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
+use stile_core::grants::{Grant, GrantNamespace, GrantTag, MAX_GRANTS, Pin};
 use stile_core::package::source::AllowedSources;
 use stile_core::principal::{Principal, UniqueId};
-use stile_protocol::names::Permissions;
 
 use super::Records;
 use super::model::{PrincipalGrants, StoredGrant};
@@ -11,10 +10,10 @@ use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::namespaces::Known;
 use super::retention::EXPIRED_GRANT_RETENTION;
 use crate::retry::Retry;
-use crate::{Change, Created, ExpiryChange, NamespaceLimits, NamespaceRecord, StoreError, Updated};
+use crate::{Change, Created, Deleted, NamespaceLimits, NamespaceRecord, StoreError, Updated};
 
 /// The next step after the grants were read.
-enum Step<T> {
+pub(super) enum Step<T> {
     Answer(T),
     Commit(T, Vec<Mutation>),
 }
@@ -28,56 +27,65 @@ impl Records {
     ) -> Result<Created, StoreError> {
         let principal = grant.principal.clone();
         let created = self.change_grants(&principal, Some(&grant.namespace), |before, known| {
-            create(before, &grant, pin.as_ref(), known)
+            create_step(before, &grant, pin.as_ref(), known)
         });
         // A full document has the same remedy as too many grants: one grant on `*`.
         Ok(created.await?.unwrap_or(Created::TooMany))
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
+    ///
+    /// With `expected`, it changes the grant only if its state has that tag at the time of the change.
     pub(crate) async fn update_grant(
         &self,
         principal: Principal,
         namespace: GrantNamespace,
         change: Change,
+        expected: Option<&GrantTag>,
     ) -> Result<Updated, StoreError> {
         let updated = self.change_grants(&principal, None, |before, _| {
-            let Some(mut grant) = existing(before, &principal, &namespace)? else {
+            let Some(grant) = existing(before, &principal, &namespace)? else {
                 return Ok(Step::Answer(Updated::Absent));
             };
-            grant.permissions =
-                change.clear.iter().fold(grant.permissions.union(change.set), Permissions::without);
-            if grant.permissions.is_empty() {
+            if expected.is_some_and(|tag| !tag.is_of(&grant)) {
+                return Ok(Step::Answer(Updated::Differs(grant)));
+            }
+            let after = change.after(&grant);
+            if after.permissions.is_empty() {
                 return Ok(Step::Answer(Updated::WouldBeEmpty));
             }
-            match change.expires_at {
-                ExpiryChange::Keep => {}
-                ExpiryChange::Never => grant.expires_at = None,
-                ExpiryChange::At(end) => grant.expires_at = Some(end),
-            }
-            let update = mutation(&principal, before, GrantsChange::Update(grant.clone()));
-            Ok(Step::Commit(Updated::Done(grant), vec![update]))
+            let update = mutation(&principal, before, GrantsChange::Update(after.clone()));
+            Ok(Step::Commit(Updated::Done(after), vec![update]))
         });
-        updated.await?.ok_or_else(|| {
-            StoreError::busy(
-                "the document of the principal's grants is full; hint: replace grants by one on `*`",
-            )
-        })
+        updated.await?.ok_or_else(full)
     }
 
-    /// Deletes a grant. Returns whether it existed.
+    /// Deletes a grant.
+    ///
+    /// With `expected`, it deletes the grant only if its state has that tag at the time of the
+    /// deletion.
     pub(crate) async fn delete_grant(
         &self,
         principal: Principal,
         namespace: GrantNamespace,
-    ) -> Result<bool, StoreError> {
+        expected: Option<&GrantTag>,
+    ) -> Result<Deleted, StoreError> {
         let on = namespace.to_string();
         let deleted = self.change_grants(&principal, None, |before, _| {
             if !before.grants.iter().any(|stored| stored.on == on) {
-                return Ok(Step::Answer(false));
+                return Ok(Step::Answer(Deleted::Absent));
+            }
+            if let Some(tag) = expected {
+                // Without a tag, an unreadable grant can be deleted, too.
+                match existing(before, &principal, &namespace)? {
+                    Some(grant) if !tag.is_of(&grant) => {
+                        return Ok(Step::Answer(Deleted::Differs(grant)));
+                    }
+                    _ => {}
+                }
             }
             let delete = mutation(&principal, before, GrantsChange::Delete(namespace.clone()));
-            Ok(Step::Commit(true, vec![delete]))
+            Ok(Step::Commit(Deleted::Done, vec![delete]))
         });
         deleted
             .await?
@@ -98,7 +106,7 @@ impl Records {
     ///
     /// It tries again after each conflict with another writer. It returns `None` if the backend
     /// cannot hold the result.
-    async fn change_grants<T>(
+    pub(super) async fn change_grants<T>(
         &self,
         principal: &Principal,
         creates_on: Option<&GrantNamespace>,
@@ -124,7 +132,8 @@ impl Records {
     }
 }
 
-fn create(
+/// Returns the next step of creating a grant.
+pub(super) fn create_step(
     before: &PrincipalGrants,
     grant: &Grant,
     pin: Option<&Pin>,
@@ -180,7 +189,7 @@ fn create(
 
 /// Returns the grant on that namespace, if any. If the store has one that cannot be read, it
 /// returns an error, so that the caller does not overwrite it.
-fn existing(
+pub(super) fn existing(
     before: &PrincipalGrants,
     principal: &Principal,
     namespace: &GrantNamespace,
@@ -195,7 +204,11 @@ fn existing(
     })
 }
 
-fn mutation(principal: &Principal, before: &PrincipalGrants, change: GrantsChange) -> Mutation {
+pub(super) fn mutation(
+    principal: &Principal,
+    before: &PrincipalGrants,
+    change: GrantsChange,
+) -> Mutation {
     Mutation::ChangeGrants { principal: principal.clone(), before: before.clone(), change }
 }
 
@@ -209,6 +222,13 @@ pub(super) fn understood(stored: Vec<StoredGrant>) -> Vec<Grant> {
         stored.grant
     });
     read.collect()
+}
+
+/// Returns the error for a document that cannot hold a change. Only new permissions and ends reach it.
+fn full() -> StoreError {
+    StoreError::busy(
+        "the document of the principal's grants is full; hint: replace grants by one on `*`",
+    )
 }
 
 fn ended_long_ago(end: i64, now: i64) -> bool {

@@ -2,11 +2,13 @@
 //! registry has one.
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
-//! rules above it exist once: `grants`, `namespaces`, `quota`, `single_use`, `revocations`,
+//! rules above it exist once: `grants`, `delegated_grants`, `namespaces`, `quota`, `single_use`, `revocations`,
 //! `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and `outbox`.
 
+mod delegated_grants;
 mod dynamodb;
 mod grants;
+mod grants_page;
 mod life;
 pub(crate) mod model;
 pub(crate) mod mutation;
@@ -49,6 +51,7 @@ pub(crate) use uploads::UploadAdded;
 
 use crate::StoreError;
 use crate::retry::Retry;
+use grants_page::GrantsPage;
 use model::{
     CallerRecords, KeyringAndHost, OpenUploads, PackageRecord, PrincipalGrants, Quota,
     RevocationRecords, StoredGrant, UploadRecord, VersionRecord,
@@ -119,6 +122,13 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.grants(principal, namespace).await,
             Self::DynamoDb(dynamodb) => dynamodb.grants(principal, namespace).await,
+        }
+    }
+
+    async fn grants_page(&self, page: GrantsPage) -> Result<Vec<StoredGrant>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.grants_page(page).await,
+            Self::DynamoDb(dynamodb) => dynamodb.grants_page(&page).await,
         }
     }
 

@@ -43,6 +43,9 @@ pub(crate) enum Mutation {
     ClearPin { principal: Principal },
     /// Changes the grants of a principal, if they have not changed since the read.
     ChangeGrants { principal: Principal, before: PrincipalGrants, change: GrantsChange },
+    /// Changes nothing. The condition holds if the grants of the principal have not changed since the
+    /// read. A commit has it next to a change that depends on these grants.
+    KeepGrants { principal: Principal, before: Revision },
     /// Replaces all revocations, if they have not changed since the read.
     ChangeRevocations { before: RevocationRecords, after: RevocationRecords },
     /// Adds a version, if it does not exist. The revision of its package changes only by

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rusqlite::Connection;
-use stile_core::grants::{Grant, Pin};
+use stile_core::grants::{Grant, GrantTag, Pin};
 use stile_core::package::source::{ModuleSource, ObjectAddress};
 use stile_core::package::{
     AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, SearchText, UploadId,
@@ -20,8 +20,8 @@ use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::stored_object::{ObjectState, StoredObject};
 use super::*;
 use crate::{
-    Change, Created, EmbeddedDeadlines, ExpiryChange, HostRecorded, LifeChanged, Published,
-    SingleUseOutcome,
+    Change, Created, Deleted, EmbeddedDeadlines, ExpiryChange, HostRecorded, LifeChanged,
+    Published, SingleUseOutcome,
 };
 
 /// A database in its own temporary folder.
@@ -147,8 +147,11 @@ async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not
         let refused = database.records.create_grant(again, None).await.unwrap_err();
         assert_eq!(refused.kind(), crate::StoreErrorKind::Corrupt, "{refused}");
         let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
-        database.records.update_grant(deploy(), namespace(), change).await.unwrap_err();
-        assert!(database.records.delete_grant(deploy(), namespace()).await.unwrap());
+        database.records.update_grant(deploy(), namespace(), change, None).await.unwrap_err();
+        let tag = GrantTag::of(&grant("x"));
+        database.records.delete_grant(deploy(), namespace(), Some(&tag)).await.unwrap_err();
+        let deleted = database.records.delete_grant(deploy(), namespace(), None).await.unwrap();
+        assert_eq!(deleted, Deleted::Done);
     }
 }
 
@@ -165,7 +168,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
          ALTER TABLE modules ADD COLUMN note TEXT; UPDATE modules SET note = 'y';",
     );
     let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
-    store.update_grant(deploy(), "acme".parse().unwrap(), change).await.unwrap();
+    store.update_grant(deploy(), "acme".parse().unwrap(), change, None).await.unwrap();
     let second = store.add_version(&address, &version("1.1.0"), record("bb"), None).await.unwrap();
     assert_eq!(second, Published::Created);
     assert_eq!(database.text("SELECT note FROM grants").as_deref(), Some("x"));

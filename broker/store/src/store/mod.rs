@@ -1,6 +1,7 @@
 //! The store as the broker and operators use it. Every change takes evidence. The results are the
 //! same on all backends.
 
+mod delegated_grants;
 mod folder;
 mod leftovers;
 mod listed_versions;
@@ -12,7 +13,9 @@ mod packages;
 mod publish_guard;
 mod sources;
 
-use stile_core::grants::{Grant, GrantAccess, GrantNamespace, OperatorAccess, PrincipalState};
+use stile_core::grants::{
+    Grant, GrantAccess, GrantNamespace, GrantTag, OperatorAccess, PrincipalState,
+};
 use stile_core::identity::SingleUse;
 use stile_core::package::source::{AllowedSources, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
@@ -30,9 +33,9 @@ use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
-    Change, Created, HostRecorded, LimitsChange, LimitsSet, NamespaceCreated, NamespaceLimits,
-    NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations, SingleUseOutcome,
-    SourcesSet, StoreError, Updated,
+    Change, Created, Deleted, HostRecorded, LimitsChange, LimitsSet, NamespaceCreated,
+    NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations,
+    SingleUseOutcome, SourcesSet, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -121,7 +124,7 @@ impl Store {
         self.keys.drop_keys(&self.records, self.audience.as_ref()).await
     }
 
-    /// Creates a grant. It does not change an existing one.
+    /// Creates a grant. It does not change an existing one, so the expected state is always none.
     pub async fn create_grant(
         &self,
         access: &GrantAccess,
@@ -140,22 +143,29 @@ impl Store {
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
+    ///
+    /// With `expected`, it changes the grant only if its state has that tag at the time of the change.
     pub async fn update_grant(
         &self,
         access: &GrantAccess,
         principal: Principal,
         change: Change,
+        expected: Option<&GrantTag>,
     ) -> Result<Updated, StoreError> {
-        self.records.update_grant(principal, access.namespace().clone(), change).await
+        self.records.update_grant(principal, access.namespace().clone(), change, expected).await
     }
 
-    /// Deletes a grant. Returns whether it existed.
+    /// Deletes a grant.
+    ///
+    /// With `expected`, it deletes the grant only if its state has that tag at the time of the
+    /// deletion.
     pub async fn delete_grant(
         &self,
         access: &GrantAccess,
         principal: Principal,
-    ) -> Result<bool, StoreError> {
-        self.records.delete_grant(principal, access.namespace().clone()).await
+        expected: Option<&GrantTag>,
+    ) -> Result<Deleted, StoreError> {
+        self.records.delete_grant(principal, access.namespace().clone(), expected).await
     }
 
     /// Returns grants in order: all, those of a principal, or those on a namespace.

@@ -72,6 +72,9 @@ impl DynamoDb {
                     None => return Ok(Rendered::TooLarge),
                 }
             }
+            Mutation::KeepGrants { principal, before } => {
+                vec![Write::check(grants::grants_key(principal)).only_if_revision(before.0)]
+            }
             Mutation::ChangeRevocations { before, after } => {
                 match revocations::write(before.revision, after) {
                     Some(write) => vec![write],

@@ -16,12 +16,16 @@ use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, 
 use super::table::{Key, TTL, Write};
 use super::{DynamoDb, compression};
 use crate::StoreError;
+use crate::records::grants_page::GrantsPage;
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 use crate::records::mutation::GrantsChange;
 use crate::records::retention::EXPIRED_GRANT_RETENTION;
 
 /// The partition of the list of all grants.
 const ALL: &str = "grants";
+
+/// The rows that one call reads for a page of grants. A bearer can see few of them.
+const ROWS: usize = 250;
 
 /// The fields of an entry, which its `crit` may name.
 const KNOWN: [&str; 5] = ["on", "may", "until", "by", "at"];
@@ -73,6 +77,43 @@ impl DynamoDb {
         })
         .await?;
         Ok(grants)
+    }
+
+    /// Returns one page of grants, in order.
+    pub(crate) async fn grants_page(
+        &self,
+        page: &GrantsPage,
+    ) -> Result<Vec<StoredGrant>, StoreError> {
+        let mut found = Vec::new();
+        if let Some(principal) = &page.principal {
+            let after = page.after.as_ref().map(|after| after.namespace.to_string());
+            let on = page.namespace.as_ref().map(ToString::to_string);
+            let row = self.row(&grants_key(principal)).await?;
+            for grant in of_principal(principal, row.as_ref()) {
+                let wanted = on.as_ref().is_none_or(|on| grant.on == *on)
+                    && after.as_ref().is_none_or(|after| grant.on > *after);
+                if wanted && page.add(grant, &mut found) {
+                    break;
+                }
+            }
+            return Ok(found);
+        }
+        let after = page.after.as_ref();
+        let (partition, last) = match &page.namespace {
+            Some(on) => (
+                namespace_partition(&on.to_string()),
+                after.map(|after| after.principal.to_string()),
+            ),
+            None => (
+                ALL.to_owned(),
+                after.map(|after| list_sort_key(&after.principal, &after.namespace.to_string())),
+            ),
+        };
+        self.query_after(&partition, &last.unwrap_or_default(), ROWS, |row| {
+            page.add(row.map_or_else(unreadable, |row| from_row(&row)), &mut found)
+        })
+        .await?;
+        Ok(found)
     }
 }
 
@@ -223,9 +264,15 @@ fn namespace_partition(on: &str) -> String {
 /// namespace.
 fn list_keys(principal: &Principal, on: &str) -> [Key; 2] {
     [
-        Key::new(ALL, format!("{principal} {on}")),
+        Key::new(ALL, list_sort_key(principal, on)),
         Key::new(namespace_partition(on), principal.as_str()),
     ]
+}
+
+/// Returns the sort key in the list of all grants. Its order is that of principals, and then that of
+/// namespaces, because a space sorts before every character of a principal.
+fn list_sort_key(principal: &Principal, on: &str) -> String {
+    format!("{principal} {on}")
 }
 
 /// Returns the writes of a grant's items in the lists. An item has the fields of the grant, and

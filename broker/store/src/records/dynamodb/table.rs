@@ -33,7 +33,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, Delete, KeysAndAttributes, Put, Select, TransactWriteItem, Update,
+    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, Select, TransactWriteItem,
+    Update,
 };
 
 use super::DynamoDb;
@@ -86,6 +87,8 @@ pub(super) struct Write {
     key: Key,
     row: Option<Row>,
     update: Option<Cow<'static, str>>,
+    /// Whether the write changes nothing, and has only its condition.
+    is_check: bool,
     condition: Option<Cow<'static, str>>,
     names: HashMap<String, String>,
     values: Row,
@@ -115,10 +118,16 @@ impl Write {
             key,
             row: None,
             update: None,
+            is_check: false,
             condition: None,
             names: HashMap::new(),
             values: Row::new(),
         }
+    }
+
+    /// Creates a write that changes nothing. The transaction takes place only if its condition holds.
+    pub(super) fn check(key: Key) -> Self {
+        Self { is_check: true, ..Self::delete(key) }
     }
 
     /// Adds a condition to the write.
@@ -187,6 +196,13 @@ impl Write {
                 .set_expression_attribute_values(values)
                 .build()
                 .map(|update| TransactWriteItem::builder().update(update)),
+            (None, None) if self.is_check => ConditionCheck::builder()
+                .table_name(table)
+                .set_key(Some(self.key.row()))
+                .set_condition_expression(condition)
+                .set_expression_attribute_values(values)
+                .build()
+                .map(|check| TransactWriteItem::builder().condition_check(check)),
             (None, None) => Delete::builder()
                 .table_name(table)
                 .set_key(Some(self.key.row()))

@@ -66,6 +66,9 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let free = same_name.is_none_or(|name| name == principal.as_str());
             Ok(unchanged && (free || !matches!(change, GrantsChange::Create { .. })))
         }
+        Mutation::KeepGrants { principal, before } => {
+            Ok(grants::revision_of(transaction, principal)? == *before)
+        }
         Mutation::ChangeRevocations { before, .. } => {
             Ok(revocations::all(transaction)?.revision == before.revision)
         }
@@ -189,7 +192,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             packages::put_package(transaction, address, package).map_err(database_error)
         }
         // The trigger counts each version. A search finds the text in the version itself.
-        Mutation::CountVersion { .. } | Mutation::PutSearchText { .. } => Ok(()),
+        Mutation::KeepGrants { .. }
+        | Mutation::CountVersion { .. }
+        | Mutation::PutSearchText { .. } => Ok(()),
         Mutation::AddUpload { upload, forget_before, .. } => {
             execute("DELETE FROM uploads WHERE complete_until < ?1", &[forget_before])?;
             uploads::add(transaction, upload).map_err(database_error)

@@ -10,6 +10,7 @@ use stile_protocol::names::Permissions;
 
 use super::{Sqlite, database_error, number, revision, rows, text};
 use crate::StoreError;
+use crate::records::grants_page::GrantsPage;
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 
 /// The `SELECT` of the columns that [`stored`] reads.
@@ -54,6 +55,40 @@ impl Sqlite {
             );
             let found = rows(connection, &sql, params![principal, namespace])?;
             Ok(found.iter().map(|row| stored(row)).collect())
+        })
+        .await
+    }
+
+    /// Returns one page of grants, in order.
+    pub(crate) async fn grants_page(
+        &self,
+        page: GrantsPage,
+    ) -> Result<Vec<StoredGrant>, StoreError> {
+        self.read(move |connection| {
+            let principal = page.principal.as_ref().map(Principal::as_str);
+            let namespace = page.namespace.as_ref().map(ToString::to_string);
+            let after = page.after.as_ref();
+            let (of, on) = after.map_or_else(Default::default, |after| {
+                (after.principal.as_str(), after.namespace.to_string())
+            });
+            let sql = format!(
+                "{SELECT} WHERE (?1 IS NULL OR principal = ?1) AND (?2 IS NULL OR namespace = ?2) \
+                 AND (principal, namespace) > (?3, ?4) ORDER BY principal, namespace"
+            );
+            let mut statement = connection.prepare_cached(&sql).map_err(database_error)?;
+            let columns = statement.column_count();
+            let mut rows =
+                statement.query(params![principal, namespace, of, on]).map_err(database_error)?;
+            let mut found = Vec::new();
+            // Read row by row, because a bearer can see few of them, and a page is short.
+            while let Some(row) = rows.next().map_err(database_error)? {
+                let row: rusqlite::Result<Vec<Value>> =
+                    (0..columns).map(|at| row.get::<_, Value>(at)).collect();
+                if page.add(stored(&row.map_err(database_error)?), &mut found) {
+                    break;
+                }
+            }
+            Ok(found)
         })
         .await
     }

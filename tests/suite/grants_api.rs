@@ -1,0 +1,245 @@
+//! Grants through the API: which rights a change needs, and editors who meet.
+
+use serde_json::{Value, json};
+use stile_core::grants::Pin;
+use stile_core::principal::Principal;
+use stile_protocol::names::Permission::{self, CreateGrant, DeleteGrant, Download, Upload};
+use stile_protocol::names::Permissions;
+use stile_tests::broker::grants::{LATER, path_of};
+use stile_tests::broker::{NOW, TestBroker, deploy, role};
+use stile_tests::sts::identity::Identity;
+
+const ALL: [Permission; 4] = Permission::ALL;
+
+/// Returns a session of a role.
+fn named(name: &str) -> Identity {
+    Identity::role("111122223333", name, "i-0abc")
+}
+
+/// Starts a broker, on which `deploy` has everything on `acme`.
+async fn registry() -> Option<(TestBroker, String)> {
+    let test = TestBroker::start_on(super::BACKEND).await?;
+    test.grant(&role("deploy"), "acme", &ALL).await;
+    let token = test.token(&deploy(), &ALL).await;
+    Some((test, token))
+}
+
+#[tokio::test]
+async fn every_combination_of_permissions_may_do_what_is_written_here() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let on = [("own", "acme"), ("another's", "other"), ("all", "*")];
+    let mut table = format!("{:<46}", "");
+    for (whose, _) in on {
+        table.push_str(&format!("{whose:<32}"));
+    }
+    table.push_str(&format!("\n{:<46}", ""));
+    for _ in on {
+        table.push_str(&format!("{:<32}", "list  create widen narrow delete"));
+        table.push_str("  ");
+    }
+    table.push('\n');
+    for bits in 0..16_u8 {
+        let may: Vec<Permission> = Permissions::from_bits(bits).unwrap().iter().collect();
+        let giver = format!("giver-{bits}");
+        // The token is for everything, so that only the grants decide.
+        test.grant(&role(&giver), "elsewhere", &ALL).await;
+        if !may.is_empty() {
+            test.grant(&role(&giver), "acme", &may).await;
+        }
+        let token = test.token(&named(&giver), &ALL).await;
+        let names: Vec<&str> = may.iter().map(|permission| permission.as_str()).collect();
+        let names = if names.is_empty() { "-".to_owned() } else { names.join(" ") };
+        table.push_str(&format!("{names:<46}"));
+        for (_, namespace) in on {
+            let whose = |what: &str| role(&format!("{what}-{bits}"));
+            for (what, has, end) in [
+                ("widen", &[Download][..], Some(LATER.0)),
+                ("narrow", &[Download, Upload], None),
+                ("delete", &[Download], None),
+            ] {
+                test.grant_until(&whose(what), namespace, has, end).await;
+            }
+            let body = |what: &str, more: Value| {
+                let mut body = json!({"principal": whose(what), "namespace": namespace});
+                body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                body
+            };
+            let list = format!("/v1/grants?namespace={namespace}");
+            let delete = path_of(&whose("delete"), namespace);
+            for (method, path, body) in [
+                ("GET", list.as_str(), Value::Null),
+                ("POST", "/v1/grants", body("create", json!({"permissions": ["download"]}))),
+                ("PATCH", "/v1/grants", body("widen", json!({"expires_at": null}))),
+                ("PATCH", "/v1/grants", body("narrow", json!({"clear": ["upload"]}))),
+                ("DELETE", &delete, Value::Null),
+            ] {
+                let reply = test.ask(method, path, &token, &body).await;
+                if !reply.status.is_success() {
+                    assert_eq!(reply.error(), "403 no_grant", "{method} {path} {body}");
+                }
+                table.push_str(&format!("{:<6}", reply.status.as_u16()));
+            }
+            table.push_str("    ");
+        }
+        table.truncate(table.trim_end().len());
+        table.push('\n');
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[tokio::test]
+async fn a_grant_is_created_read_changed_and_deleted() {
+    let Some((test, token)) = registry().await else { return };
+    let typed = "arn:aws:sts::111122223333:assumed-role/ci/i-1";
+    let path = path_of(&role("ci"), "acme");
+    assert_eq!(test.ask("DELETE", &path, &token, &Value::Null).await.error(), "404 not_found");
+    let absent = json!({"principal": typed, "namespace": "acme", "set": ["download"]});
+    let absent = test.ask("PATCH", "/v1/grants", &token, &absent).await;
+    assert_eq!(absent.error(), "404 not_found");
+    let none = test.get(&path, &token).await;
+    assert_eq!((none.json(), none.header("etag")), (json!({"grants": []}), ""));
+
+    let new = json!({"principal": typed, "namespace": "acme", "permissions": ["upload", "download"], "expires_at": LATER.1});
+    let created = test.ask("POST", "/v1/grants", &token, &new).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let mut expected = json!({
+        "principal": role("ci"),
+        "namespace": "acme",
+        "permissions": ["download", "upload"],
+        "expires_at": LATER.1,
+        "created_by": role("deploy"),
+        "created_at": "2026-11-20T10:11:12Z",
+        "etag": created.header("etag"),
+    });
+    assert_eq!(created.json(), expected);
+    assert_eq!(created.header("cache-control"), "no-store");
+    let again = test.ask("POST", "/v1/grants", &token, &new).await;
+    assert_eq!((again.status.as_u16(), again.json()), (200, expected.clone()));
+    assert_eq!(again.header("etag"), created.header("etag"));
+    let differs = json!({"principal": typed, "namespace": "acme", "permissions": ["download"]});
+    let differs = test.ask("POST", "/v1/grants", &token, &differs).await;
+    assert_eq!(differs.error(), "409 conflict");
+    assert!(differs.text().contains("PATCH /v1/grants"), "{}", differs.text());
+    let case = json!({"principal": role("CI"), "namespace": "acme", "permissions": ["download"]});
+    let case = test.ask("POST", "/v1/grants", &token, &case).await;
+    assert_eq!(case.error(), "409 conflict", "{}", case.text());
+
+    let read = test.get(&path, &token).await;
+    assert_eq!(read.json(), json!({"grants": [expected]}));
+    assert_eq!(read.header("etag"), created.header("etag"));
+    let change =
+        json!({"principal": typed, "namespace": "acme", "clear": ["upload"], "expires_at": null});
+    let changed =
+        test.ask_if("PATCH", "/v1/grants", &token, &change, &[created.header("etag")]).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    assert_ne!(changed.header("etag"), created.header("etag"));
+    expected["permissions"] = json!(["download"]);
+    expected["etag"] = changed.header("etag").into();
+    expected.as_object_mut().unwrap().remove("expires_at");
+    assert_eq!(changed.json(), expected);
+    assert_eq!(
+        test.stored_grants().await,
+        ["ci acme download", "deploy acme create_grant,delete_grant,download,upload"]
+    );
+    let pin = test.store().principal_state(vec![Principal::parse_stored(&role("ci")).unwrap()]);
+    assert_eq!(pin.await.unwrap().pin, Pin::Unpinned, "the API sets no pin");
+    let tag = [changed.header("etag")];
+    let deleted = test.ask_if("DELETE", &path, &token, &Value::Null, &tag).await;
+    assert_eq!((deleted.status.as_u16(), deleted.text().as_str()), (204, ""));
+    assert_eq!(test.ask("DELETE", &path, &token, &Value::Null).await.error(), "404 not_found");
+}
+
+#[tokio::test]
+async fn who_gives_has_an_end_and_so_has_what_it_gives_and_the_gift_outlives_the_token() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    test.grant_until(&role("deploy"), "acme", &ALL, Some(LATER.0)).await;
+    let token = test.token(&deploy(), &ALL).await;
+    let new = json!({"principal": role("ci"), "namespace": "acme", "permissions": ["download"], "expires_at": LATER.1});
+    assert_eq!(test.ask("POST", "/v1/grants", &token, &new).await.status, 201);
+    test.advance(4000);
+    assert_eq!(test.get("/v1/grants", &token).await.error(), "401 unauthorized");
+    let ci = test.token(&named("ci"), &[Download]).await;
+    assert_eq!(test.get("/v1/modules/acme", &ci).await.status, 200);
+}
+
+#[tokio::test]
+async fn of_two_editors_at_once_one_gets_412_and_nothing_is_lost() {
+    let Some((test, token)) = registry().await else { return };
+    test.grant(&role("ci"), "acme", &[Download]).await;
+    let path = path_of(&role("ci"), "acme");
+    let tag = test.get(&path, &token).await.header("etag").to_owned();
+    let set = |permission: &str| json!({"principal": role("ci"), "namespace": "acme", "set": [permission]});
+    let (upload, create) = (set("upload"), set("create_grant"));
+    let expected = [tag.as_str()];
+    let (first, second) = tokio::join!(
+        test.ask_if("PATCH", "/v1/grants", &token, &upload, &expected),
+        test.ask_if("PATCH", "/v1/grants", &token, &create, &expected),
+    );
+    let mut outcomes = [first.error(), second.error()];
+    outcomes.sort();
+    assert_eq!(outcomes, ["200 -", "412 precondition_failed"]);
+    let now = test.get(&path, &token).await;
+    let has = now.json()["grants"][0]["permissions"].as_array().unwrap().len();
+    assert_eq!(has, 2, "{}", now.text());
+    let late = test.ask_if("DELETE", &path, &token, &Value::Null, &expected).await;
+    assert_eq!(late.error(), "412 precondition_failed");
+
+    // Without a condition, each change adds to the other.
+    let (first, second) = tokio::join!(
+        test.ask("PATCH", "/v1/grants", &token, &upload),
+        test.ask("PATCH", "/v1/grants", &token, &create),
+    );
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200));
+    assert_eq!(test.stored_grants().await[0], "ci acme create_grant,download,upload");
+}
+
+#[tokio::test]
+async fn the_last_grant_giver_stays_unless_the_change_is_forced() {
+    let Some((test, token)) = registry().await else { return };
+    test.grant_until(&role("ended"), "acme", &ALL, Some(NOW)).await;
+    test.grant(&role("reader"), "acme", &[Download, DeleteGrant]).await;
+    let own = path_of(&role("deploy"), "acme");
+    let clear =
+        json!({"principal": role("deploy"), "namespace": "acme", "clear": ["create_grant"]});
+    let deleted = test.ask("DELETE", &own, &token, &Value::Null).await;
+    let cleared = test.ask("PATCH", "/v1/grants", &token, &clear).await;
+    for refused in [&deleted, &cleared] {
+        assert_eq!(refused.error(), "409 conflict", "{}", refused.text());
+        let hint = refused.json()["hint"].as_str().unwrap().to_owned();
+        assert!(hint.contains("`force=true`") && hint.contains("`--force`"), "{hint}");
+    }
+    // A giver with an end is one until then.
+    let ends = json!({"principal": role("deploy"), "namespace": "acme", "expires_at": LATER.1});
+    assert_eq!(test.ask("PATCH", "/v1/grants", &token, &ends).await.status, 200);
+    for other in ["acme", "*"] {
+        test.grant(&role("second"), other, &[CreateGrant]).await;
+        assert_eq!(test.ask("DELETE", &own, &token, &Value::Null).await.status, 204, "{other}");
+        test.grant(&role("deploy"), "acme", &ALL).await;
+        test.delete_grant(&role("second"), other).await;
+    }
+    let forced = test.ask("PATCH", "/v1/grants?force=true", &token, &clear).await;
+    assert_eq!(forced.status, 200, "{}", forced.text());
+    let forced = test.ask("DELETE", &format!("{own}&force=true"), &token, &Value::Null).await;
+    assert_eq!(forced.status, 204, "{}", forced.text());
+}
+
+#[tokio::test]
+async fn of_two_grant_givers_who_delete_each_other_at_once_one_stays() {
+    for _ in 0..3 {
+        let Some((test, first)) = registry().await else { return };
+        test.grant(&role("second"), "acme", &ALL).await;
+        let second = test.token(&named("second"), &ALL).await;
+        let (mine, theirs) = (path_of(&role("deploy"), "acme"), path_of(&role("second"), "acme"));
+        let none = Value::Null;
+        let (one, other) = tokio::join!(
+            test.ask("DELETE", &theirs, &first, &none),
+            test.ask("DELETE", &mine, &second, &none),
+        );
+        let mut outcomes = [one.error(), other.error()];
+        outcomes.sort();
+        assert_eq!(outcomes[0], "204 -");
+        // The slower one is refused for the namespace, or because it has no right any more.
+        assert!(["409 conflict", "403 no_grant"].contains(&outcomes[1].as_str()), "{outcomes:?}");
+        assert_eq!(test.stored_grants().await.len(), 1);
+    }
+}
