@@ -51,6 +51,8 @@ mod objects;
 mod objects_again;
 #[path = "objects_terraform.rs"]
 mod objects_terraform;
+#[path = "openapi.rs"]
+mod openapi;
 #[path = "paths.rs"]
 mod paths;
 #[path = "quotas.rs"]

@@ -15,10 +15,11 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-pub(super) const ROUTES: [(&str, &str, &str); 27] = [
+pub(super) const ROUTES: [(&str, &str, &str); 28] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
+    ("GET", "/openapi.json", "/openapi.json"),
     ("POST", "/v1/token", "/v1/token"),
     ("GET", "/v1/token", "/v1/token"),
     ("GET", "/v1/whoami", "/v1/whoami"),
@@ -168,10 +169,11 @@ async fn every_route_answers_every_credential_state_as_written_here() {
 
 /// The routes that decide nothing, and so write no audit event. `GET /v1/token` is one of them for
 /// callers without a gateway. `gateway.rs` tests the others.
-const UNDECIDED: [(&str, &str); 4] = [
+const UNDECIDED: [(&str, &str); 5] = [
     ("GET", "/.well-known/terraform.json"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/openapi.json"),
     ("GET", "/v1/token"),
 ];
 

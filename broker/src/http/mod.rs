@@ -13,6 +13,7 @@ mod health;
 mod json_body;
 pub mod lambda;
 mod malformed;
+mod openapi;
 mod reload;
 mod request_id;
 mod run_detached;
@@ -32,6 +33,7 @@ use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use openapi::openapi_document;
 pub use reload::{CertificateReloader, RELOAD_INTERVAL, Trigger, reload_certificate};
 pub use serve::{ConnectionTimeouts, ServeError, Server};
 pub use tls::{Certificate, CertificateProblem, Tls, TlsError};
@@ -51,6 +53,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/.well-known/terraform.json", get(discovery::document))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::document))
         // With a proof, or with a signature that a gateway verified.
         .route(
             "/v1/token",
