@@ -24,64 +24,83 @@ async fn registry() -> Option<(TestBroker, String)> {
     Some((test, token))
 }
 
+/// What a bearer tries on each namespace of the table, with the status of each.
+const TRIES: [&str; 5] = ["list", "create", "widen", "narrow", "delete"];
+
+/// Tries everything on one namespace. `who` is part of the names of the principals whose grants change.
+async fn tries(test: &TestBroker, token: &str, namespace: &str, who: &str) -> Vec<u16> {
+    let whose = |what: &str| role(&format!("{what}-{who}"));
+    for (what, has, end) in [
+        ("widen", &[Download][..], Some(LATER.0)),
+        ("narrow", &[Download, Upload], None),
+        ("delete", &[Download], None),
+    ] {
+        test.grant_until(&whose(what), namespace, has, end).await;
+    }
+    let body = |what: &str, more: Value| {
+        let mut body = json!({"principal": whose(what), "namespace": namespace});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let list = format!("/v1/grants?namespace={namespace}");
+    let delete = path_of(&whose("delete"), namespace);
+    let mut statuses = Vec::new();
+    for (method, path, body) in [
+        ("GET", list.as_str(), Value::Null),
+        ("POST", "/v1/grants", body("create", json!({"permissions": ["download"]}))),
+        ("PATCH", "/v1/grants", body("widen", json!({"expires_at": null}))),
+        ("PATCH", "/v1/grants", body("narrow", json!({"clear": ["upload"]}))),
+        ("DELETE", &delete, Value::Null),
+    ] {
+        let reply = test.ask(method, path, token, &body).await;
+        if !reply.status.is_success() {
+            assert_eq!(reply.error(), "403 no_grant", "{method} {path} {body}");
+        }
+        statuses.push(reply.status.as_u16());
+    }
+    statuses
+}
+
 #[tokio::test]
 async fn every_combination_of_permissions_may_do_what_is_written_here() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
-    let on = [("own", "acme"), ("another's", "other"), ("all", "*")];
-    let mut table = format!("{:<46}", "");
-    for (whose, _) in on {
-        table.push_str(&format!("{whose:<32}"));
-    }
-    table.push_str(&format!("\n{:<46}", ""));
-    for _ in on {
-        table.push_str(&format!("{:<32}", "list  create widen narrow delete"));
-        table.push_str("  ");
-    }
-    table.push('\n');
-    for bits in 0..16_u8 {
-        let may: Vec<Permission> = Permissions::from_bits(bits).unwrap().iter().collect();
-        let giver = format!("giver-{bits}");
-        // The token is for everything, so that only the grants decide.
-        test.grant(&role(&giver), "elsewhere", &ALL).await;
-        if !may.is_empty() {
-            test.grant(&role(&giver), "acme", &may).await;
+    let on = [("acme", "acme"), ("another namespace", "other"), ("*", "*")];
+    let mut table = String::new();
+    for held in ["acme", "*"] {
+        let columns = |cells: &[&str]| cells.iter().map(|cell| format!("{cell:<8}")).collect();
+        let mut lines: Vec<String> = vec![format!("{:<44}", format!("granted on {held}"))];
+        lines.push(" ".repeat(44));
+        for (title, _) in on {
+            lines[0].push_str(&format!("{title:<42}"));
+            let names: String = columns(&TRIES);
+            lines[1].push_str(&format!("{names:<42}"));
         }
-        let token = test.token(&named(&giver), &ALL).await;
-        let names: Vec<&str> = may.iter().map(|permission| permission.as_str()).collect();
-        let names = if names.is_empty() { "-".to_owned() } else { names.join(" ") };
-        table.push_str(&format!("{names:<46}"));
-        for (_, namespace) in on {
-            let whose = |what: &str| role(&format!("{what}-{bits}"));
-            for (what, has, end) in [
-                ("widen", &[Download][..], Some(LATER.0)),
-                ("narrow", &[Download, Upload], None),
-                ("delete", &[Download], None),
-            ] {
-                test.grant_until(&whose(what), namespace, has, end).await;
+        for bits in 0..16_u8 {
+            let may: Vec<Permission> = Permissions::from_bits(bits).unwrap().iter().collect();
+            let who = format!("{bits}-{}", if held == "*" { "all" } else { held });
+            let giver = format!("giver-{who}");
+            // The token is for everything, so that only the grants decide.
+            test.grant(&role(&giver), "elsewhere", &ALL).await;
+            if !may.is_empty() {
+                test.grant(&role(&giver), held, &may).await;
             }
-            let body = |what: &str, more: Value| {
-                let mut body = json!({"principal": whose(what), "namespace": namespace});
-                body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-                body
-            };
-            let list = format!("/v1/grants?namespace={namespace}");
-            let delete = path_of(&whose("delete"), namespace);
-            for (method, path, body) in [
-                ("GET", list.as_str(), Value::Null),
-                ("POST", "/v1/grants", body("create", json!({"permissions": ["download"]}))),
-                ("PATCH", "/v1/grants", body("widen", json!({"expires_at": null}))),
-                ("PATCH", "/v1/grants", body("narrow", json!({"clear": ["upload"]}))),
-                ("DELETE", &delete, Value::Null),
-            ] {
-                let reply = test.ask(method, path, &token, &body).await;
-                if !reply.status.is_success() {
-                    assert_eq!(reply.error(), "403 no_grant", "{method} {path} {body}");
-                }
-                table.push_str(&format!("{:<6}", reply.status.as_u16()));
+            let token = test.token(&named(&giver), &ALL).await;
+            let names: Vec<&str> = may.iter().map(|permission| permission.as_str()).collect();
+            let names = if names.is_empty() { "-".to_owned() } else { names.join(" ") };
+            let mut line = format!("{names:<44}");
+            for (_, namespace) in on {
+                let statuses = tries(&test, &token, namespace, &who).await;
+                let statuses: Vec<String> = statuses.iter().map(u16::to_string).collect();
+                let statuses: Vec<&str> = statuses.iter().map(String::as_str).collect();
+                let cells: String = columns(&statuses);
+                line.push_str(&format!("{cells:<42}"));
             }
-            table.push_str("    ");
+            lines.push(line);
         }
-        table.truncate(table.trim_end().len());
+        for line in lines {
+            table.push_str(line.trim_end());
+            table.push('\n');
+        }
         table.push('\n');
     }
     insta::assert_snapshot!(table);

@@ -1,10 +1,11 @@
 //! Grants through the API: lists in pages, and the audit log.
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{self, CreateGrant, DeleteGrant, Download};
 use stile_tests::broker::grants::path_of;
 use stile_tests::broker::journal::Journal;
-use stile_tests::broker::{Reply, TestBroker, deploy, role};
+use stile_tests::broker::{Backend, Reply, TestBroker, deploy, role};
 use stile_tests::sts::identity::Identity;
 
 const ALL: [Permission; 4] = Permission::ALL;
@@ -95,6 +96,49 @@ async fn a_list_shows_in_pages_what_the_bearer_may_change_and_its_own_grants() {
     assert_eq!(shown(&all).len(), test.stored_grants().await.len());
     let of_all = test.get("/v1/grants?namespace=*", &admin).await;
     assert_eq!(shown(&of_all), ["everywhere *"]);
+}
+
+/// Marks the grant of a principal on `acme` as one that only a newer program understands.
+async fn make_unreadable(test: &TestBroker, principal: &str) {
+    if super::BACKEND == Backend::Embedded {
+        let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
+        let sql = "UPDATE grants SET crit = '[\"hours\"]' WHERE principal = ?1";
+        assert_eq!(database.execute(sql, [principal]).unwrap(), 1);
+        return;
+    }
+    for (pk, sk) in
+        [("grants", format!("{principal} acme")), ("namespace acme", principal.to_owned())]
+    {
+        let update = json!({
+            "Key": {"pk": {"S": pk}, "sk": {"S": sk}},
+            "UpdateExpression": "SET crit = :crit",
+            "ConditionExpression": "attribute_exists(pk)",
+            "ExpressionAttributeValues": {":crit": {"S": "[\"hours\"]"}},
+        });
+        test.aws().dynamodb("UpdateItem", update).await;
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_only_a_newer_program_understands_is_left_out_of_its_page() {
+    let Some((test, token)) = registry().await else { return };
+    for who in ["a", "b", "c"] {
+        test.grant(&role(who), "acme", &[Download]).await;
+    }
+    make_unreadable(&test, &role("b")).await;
+    for query in ["", "&namespace=acme"] {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = test.get(&format!("/v1/grants?limit=1{query}{cursor}"), &token).await;
+            let body = page.json();
+            all.extend(
+                body["grants"].as_array().unwrap().iter().map(|grant| grant["principal"].clone()),
+            );
+            let Some(next) = body["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(all, ["a", "c", "deploy"].map(role), "{query}");
+    }
 }
 
 #[tokio::test]

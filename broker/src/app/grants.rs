@@ -37,7 +37,7 @@ pub enum GrantsError {
     Absent(Target),
     /// A different grant exists.
     #[error("`{}` already has `{}` on namespace `{}`, with another content or another end", .0.principal.display_name(), .0.permissions, .0.namespace)]
-    Exists(Grant),
+    Exists(Box<Grant>),
     /// A principal with grants has a name that differs only by case.
     #[error("`{principal}` differs only by case from `{twin}`, which already has grants")]
     DiffersByCase {
@@ -137,7 +137,7 @@ pub async fn create(
         }
         Created::Exists { grant, .. } => {
             event.outcome(Outcome::Conflict);
-            Err(GrantsError::Exists(grant))
+            Err(GrantsError::Exists(Box::new(grant)))
         }
         Created::DiffersByCase(twin) => {
             event.outcome(Outcome::Conflict);

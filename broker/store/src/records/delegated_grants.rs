@@ -26,6 +26,16 @@ enum Planned<T> {
     Commit(T, Option<Grant>),
 }
 
+/// Another grant of `create_grant` that covers a namespace.
+enum OtherGiver {
+    /// There is none.
+    None,
+    /// The principal whose grant changes has it. The change has the condition that it stays.
+    SamePrincipal,
+    /// Another principal has it. This is the condition that it stays.
+    OtherPrincipal(Mutation),
+}
+
 impl Records {
     /// Creates a grant. It does not change an existing one, sets no pin, and creates no record of the
     /// namespace, which only operators do.
@@ -113,14 +123,15 @@ impl Records {
                 Planned::Answer(answer) => return Ok(Some(answer)),
                 Planned::Commit(answer, after) => (answer, after),
             };
-            let gives = |grant: &Option<Grant>| {
-                grant.as_ref().is_some_and(|grant| grant.is_grant_giver(access.now()))
+            let gives = |grant: Option<&Grant>| {
+                grant.is_some_and(|grant| grant.is_grant_giver(access.now()))
             };
             let mut mutations = Vec::new();
-            if !terms.force && gives(&grant) && !gives(&after) {
+            if !terms.force && gives(grant.as_ref()) && !gives(after.as_ref()) {
                 match self.other_grant_giver(access, &before).await? {
-                    None => return Ok(Some(last())),
-                    Some(condition) => mutations.extend(condition),
+                    OtherGiver::None => return Ok(Some(last())),
+                    OtherGiver::SamePrincipal => {}
+                    OtherGiver::OtherPrincipal(condition) => mutations.push(condition),
                 }
             }
             let change = match after {
@@ -136,22 +147,21 @@ impl Records {
         }
     }
 
-    /// Finds another grant of `create_grant` that covers the namespace. `None` if there is none.
+    /// Finds another grant of `create_grant` that covers the namespace.
     ///
-    /// Returns the condition that it stays, for the same commit: otherwise two editors could each
-    /// delete the grant that the other one relies on. A grant of the changed principal itself needs no
-    /// condition, because the change has one.
+    /// The commit needs the condition that it stays: otherwise two editors could each delete the grant
+    /// that the other one relies on.
     async fn other_grant_giver(
         &self,
         access: &DelegatedAccess,
         before: &PrincipalGrants,
-    ) -> Result<Option<Option<Mutation>>, StoreError> {
+    ) -> Result<OtherGiver, StoreError> {
         let on = GrantNamespace::One(access.namespace().clone());
         let everywhere = |grant: &Grant| {
             grant.namespace == GrantNamespace::All && grant.is_grant_giver(access.now())
         };
         if before.grants.iter().filter_map(|stored| stored.grant.as_ref()).any(everywhere) {
-            return Ok(Some(None));
+            return Ok(OtherGiver::SamePrincipal);
         }
         for namespace in [on, GrantNamespace::All] {
             let others = understood(self.stored_grants(None, Some(namespace.clone())).await?);
@@ -165,11 +175,12 @@ impl Records {
                 };
                 if held.grants.iter().filter_map(|stored| stored.grant.as_ref()).any(is_current) {
                     let (principal, before) = (other.principal, held.revision);
-                    return Ok(Some(Some(Mutation::KeepGrants { principal, before })));
+                    let condition = Mutation::KeepGrants { principal, before };
+                    return Ok(OtherGiver::OtherPrincipal(condition));
                 }
             }
         }
-        Ok(None)
+        Ok(OtherGiver::None)
     }
 
     /// Returns at most `limit` grants that the bearer may see, in order, after that one.

@@ -91,7 +91,10 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
     }
 }
 
-fn check(attempts: &[(Scope, Held, &str, &str, Attempt, &str)]) {
+/// A token, the grants of its holder, whose grant on what is tried how, and the outcome.
+type Row = (Scope, Held, &'static str, &'static str, Attempt, &'static str);
+
+fn check(attempts: &[Row]) {
     for (scope, held, whose, on, attempt, expected) in attempts {
         let found = outcome(*scope, held, &Pin::Unpinned, whose, on, *attempt);
         assert_eq!(found, *expected, "{scope:?} {held:?} {whose} {on} {attempt:?}");
@@ -101,7 +104,7 @@ fn check(attempts: &[(Scope, Held, &str, &str, Attempt, &str)]) {
 #[test]
 #[rustfmt::skip]
 fn nobody_raises_themselves_or_others() {
-    let attempts: &[(Scope, Held, &str, &str, Attempt, &str)] = &[
+    let attempts: &[Row] = &[
         // Without a right to give.
         (ANY, &[], OTHER, "acme", Create((&[Download], None)), "no create_grant"),
         (ANY, TAKES, OTHER, "acme", Create((&[Download], None)), "no create_grant"),
