@@ -1,5 +1,5 @@
-//! The OpenAPI document: it has every route, method and error code of the broker, both programs that
-//! show it agree, and a real broker answers as it says.
+//! The OpenAPI document: it has every route, method and error code of the broker, the program
+//! prints what the broker serves, and a real broker answers as it says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -26,8 +26,8 @@ use super::routes::ROUTES;
 /// The seed of the random requests. The same seed sends the same requests to the same broker.
 const SEED: u32 = 20_261_120;
 
-/// The most random requests for each method of each route. Requests for the bounds of each parameter
-/// come in addition.
+/// The most random requests for each method of each route. Requests for the bounds of each
+/// parameter come in addition.
 const EXAMPLES: u32 = 40;
 
 /// What schemathesis checks in each answer.
@@ -115,7 +115,8 @@ fn each_method_has_its_own_id_and_the_parameters_of_its_path() {
     }
 }
 
-/// A broker in its own process on the embedded store, with two modules, and a token with every right.
+/// A broker in its own process on the embedded store, with two versions of a module, and a token
+/// with every right.
 struct Registry {
     broker: Broker,
     token: String,
@@ -165,11 +166,35 @@ impl Registry {
 /// Returns an archive with something in each list of its metadata.
 fn with_metadata() -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let main = "terraform {\n  required_version = \">= 1.5\"\n  required_providers {\n    aws = { source = \"hashicorp/aws\" }\n  }\n}\n\
-        variable \"cidr\" {\n  type = string\n  default = \"x\"\n  validation {\n    condition = true\n    error_message = \"no\"\n  }\n}\n\
-        output \"id\" {\n  value = 1\n}\n\
-        resource \"aws_vpc\" \"this\" {}\ndata \"aws_region\" \"here\" {}\n\
-        module \"subnet\" {\n  source = \"./modules/subnet\"\n}\n";
+    let main = r#"
+terraform {
+  required_version = ">= 1.5"
+  required_providers {
+    aws = { source = "hashicorp/aws" }
+  }
+}
+
+variable "cidr" {
+  type    = string
+  default = "x"
+  validation {
+    condition     = true
+    error_message = "no"
+  }
+}
+
+output "id" {
+  value = 1
+}
+
+resource "aws_vpc" "this" {}
+
+data "aws_region" "here" {}
+
+module "subnet" {
+  source = "./modules/subnet"
+}
+"#;
     for (path, content) in [
         ("README.md", "# Network\n\nA network with subnets.\n"),
         ("main.tf", main),
@@ -199,8 +224,8 @@ async fn only_a_broker_with_the_flag_serves_the_document_and_the_program_prints_
     assert_eq!(&served, document());
 }
 
-/// Returns the document in which an object with listed fields has no other field, so that a field of an
-/// answer that the document does not list is a failure.
+/// Returns the document in which an object with listed fields has no other field, so that a field
+/// of an answer that the document does not list is a failure.
 fn without_other_fields() -> Value {
     let mut document = document().clone();
     for schema in document["components"]["schemas"].as_object_mut().unwrap().values_mut() {

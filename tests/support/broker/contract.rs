@@ -1,7 +1,7 @@
 //! Compares each answer that a test gets in memory with the OpenAPI document of the broker.
 //!
-//! A status, a header, an error code or a field that the document does not have fails the test. So the
-//! document stays complete without a test for each route.
+//! A status, a header, an error code or a field that the document does not have fails the test. So
+//! the document stays complete without a test for each route.
 
 use std::sync::LazyLock;
 
@@ -134,5 +134,95 @@ fn check_fields(schema: &Value, value: &Value, what: &str) {
     }
     for item in value.as_array().into_iter().flatten() {
         check_fields(&schema["items"], item, what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderMap, HeaderValue, StatusCode};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Returns an answer with the id of a request.
+    fn reply(status: u16, headers: &[(&'static str, &'static str)], body: &Value) -> Reply {
+        let mut all = HeaderMap::new();
+        all.insert("x-request-id", HeaderValue::from_static("0000000000000000"));
+        for (name, value) in headers {
+            all.insert(*name, HeaderValue::from_static(value));
+        }
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        Reply { status: StatusCode::from_u16(status).unwrap(), headers: all, body }
+    }
+
+    fn passes(method: &str, path: &str, reply: &Reply) -> bool {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        std::panic::catch_unwind(|| check(&method, path, reply)).is_ok()
+    }
+
+    #[test]
+    fn an_answer_that_the_document_does_not_have_fails() {
+        const JSON: (&str, &str) = ("content-type", "application/json");
+        let error = |code: &str| {
+            let (message, time, id) = ("m", "t", "i");
+            json!({"error": code, "message": message, "server_time": time, "request_id": id})
+        };
+        let alive = json!({"status": "alive"});
+        let mut without_id = reply(200, &[JSON], &alive);
+        without_id.headers.remove("x-request-id");
+        let tag = ("etag", "\"a\"");
+        for (method, path, answer, expected) in [
+            ("GET", "/healthz", reply(200, &[JSON], &alive), true),
+            ("GET", "/healthz", without_id, false),
+            ("GET", "/healthz", reply(418, &[JSON], &alive), false),
+            ("GET", "/healthz", reply(200, &[JSON, tag], &alive), false),
+            ("GET", "/healthz", reply(200, &[("content-type", "text/html")], &alive), false),
+            ("GET", "/healthz", reply(200, &[JSON], &json!({})), false),
+            ("GET", "/healthz", reply(200, &[JSON], &json!({"status": "alive", "more": 1})), false),
+            ("GET", "/healthz", reply(500, &[JSON], &error("internal")), true),
+            ("GET", "/healthz", reply(500, &[JSON], &error("conflict")), false),
+            ("GET", "/v1/whoami", reply(401, &[JSON], &error("unauthorized")), false),
+            (
+                "GET",
+                "/v1/whoami",
+                reply(401, &[JSON, ("www-authenticate", "Bearer")], &error("unauthorized")),
+                true,
+            ),
+            ("DELETE", "/v1/grants", reply(204, &[], &Value::Null), true),
+            ("DELETE", "/v1/grants", reply(204, &[], &alive), false),
+            // The document says nothing about them.
+            ("HEAD", "/healthz", reply(418, &[], &Value::Null), true),
+            ("GET", "/nothing", reply(418, &[], &Value::Null), true),
+        ] {
+            assert_eq!(passes(method, path, &answer), expected, "{method} {path} {answer:?}");
+        }
+        let list =
+            |module: Value| json!({"meta": {"limit": 1, "current_offset": 0}, "modules": [module]});
+        let module = json!({
+            "id": "i", "namespace": "a", "name": "b", "provider": "c", "version": "1.0.0",
+            "published_at": "t",
+        });
+        assert!(passes("GET", "/v1/modules", &reply(200, &[JSON], &list(module.clone()))));
+        let mut other = module;
+        other["more"] = 1.into();
+        assert!(!passes("GET", "/v1/modules", &reply(200, &[JSON], &list(other))));
+    }
+
+    #[test]
+    fn a_path_belongs_to_the_route_with_the_fewest_parameters() {
+        for (path, expected) in [
+            ("/v1/modules", Some("/v1/modules")),
+            ("/v1/modules/search", Some("/v1/modules/search")),
+            ("/v1/modules/acme", Some("/v1/modules/{namespace}")),
+            (
+                "/v1/modules/a/b/c/download",
+                Some("/v1/modules/{namespace}/{name}/{system}/download"),
+            ),
+            ("/v1/modules/a/b/c/1.0.0", Some("/v1/modules/{namespace}/{name}/{system}/{version}")),
+            ("/v1/modules/", None),
+            ("/v1", None),
+        ] {
+            assert_eq!(route_of(path).map(|(route, _)| route), expected, "{path}");
+        }
     }
 }
