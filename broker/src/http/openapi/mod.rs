@@ -21,14 +21,20 @@ use crate::app::Broker;
 /// The version of OpenAPI.
 const OPENAPI: &str = "3.1.0";
 
+/// The licence of this program, as SPDX names it.
+const LICENSE: &str = env!("CARGO_PKG_LICENSE");
+
 /// The schemas, headers, parameters and security schemes, as JSON.
 const COMPONENTS: &str = include_str!("components.json");
 
 /// What a reader must know before the routes.
-const DESCRIPTION: &str = "A private registry for Terraform and OpenTofu modules. Callers authenticate with their AWS identity.\n\n\
-    Each answer has the header `X-Request-Id`. An error has one of three forms: an object, a list of one sentence, or one line. \
+const DESCRIPTION: &str = "A private registry for Terraform and OpenTofu modules. \
+    Callers authenticate with their AWS identity.\n\n\
+    Each answer has the header `X-Request-Id`. \
+    An error has one of three forms: an object, a list of one sentence, or one line. \
     `x-error-codes` lists the codes of a status. Only the object has the code in its body.\n\n\
-    `HEAD` works on each route with `GET`, except `/v1/token`. Another method is `405 method_not_allowed`, and another path `404 not_found`.";
+    `HEAD` works on each route with `GET`, except `/v1/token`. \
+    Another method is `405 method_not_allowed`, and another path `404 not_found`.";
 
 /// Returns the document, with the version of this program.
 ///
@@ -43,7 +49,7 @@ pub fn openapi_document() -> Result<Value, serde_json::Error> {
             "title": "Stile",
             "version": env!("CARGO_PKG_VERSION"),
             "description": DESCRIPTION,
-            "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
+            "license": { "name": LICENSE, "identifier": LICENSE },
         },
         "servers": [{ "url": "/" }],
         "security": [{ "token": [] }],

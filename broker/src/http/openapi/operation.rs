@@ -187,8 +187,8 @@ fn header_reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/headers/{name}") })
 }
 
-/// Returns the name of a header of `components.json`. One header can be there in several forms, which
-/// a lower-case suffix distinguishes.
+/// Returns the name of a header of `components.json`. One header can be there in several forms,
+/// which a lower-case suffix distinguishes.
 fn header_name(name: &str) -> &str {
     name.strip_suffix("-of-one").unwrap_or(name)
 }

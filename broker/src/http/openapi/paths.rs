@@ -79,7 +79,9 @@ fn open() -> Vec<Route> {
     let new = |id, summary| Operation::new(id, "service", Object, summary).open();
     let archive = Operation::new("fetchArchive", "modules", Object, "Fetch an archive")
         .open()
-        .description("The address is that of `X-Terraform-Get`. Only with the embedded store. `HEAD` works, too.")
+        .description(
+            "The address of `X-Terraform-Get`, if the store is embedded. `HEAD` works, too.",
+        )
         .parameters(&["file", "expires", "kid", "signature"])
         .answers(
             StatusCode::OK,
@@ -88,7 +90,7 @@ fn open() -> Vec<Route> {
             Content::File(&["application/zip", "application/gzip"]),
         )
         .answers(StatusCode::NOT_MODIFIED, "The client has the archive.", &[], Content::None)
-        .answers(StatusCode::PRECONDITION_FAILED, "A condition of the request does not hold.", &[], Content::None)
+        .answers(StatusCode::PRECONDITION_FAILED, "A condition does not hold.", &[], Content::None)
         .errors(&[OutOfScope, NotFound, StoreUnavailable, KeyUnavailable]);
     vec![
         (
@@ -124,7 +126,7 @@ fn token() -> Vec<Route> {
         .errors(&PROOF)
         .errors(&BODY);
     let gateway = new("mintForGateway", "Get a token from a gateway that verified the signature")
-        .description("`405` unless the request comes through the API that the operator named in `STILE_IAM_SOURCE`.")
+        .description("`405` unless the request comes through the API in `STILE_IAM_SOURCE`.")
         .parameters(&["expiration_seconds", "scope_namespaces", "scope_permissions"])
         .errors(&[MethodNotAllowed]);
     let whoami = bearer("whoami", "tokens", Object, "Get the claims of the token, and its grants");
