@@ -364,7 +364,7 @@ async fn of_two_uploads_of_one_version_one_is_published() {
     assert_eq!(registry.fetched("1.0.0").await, (200, published));
     for (session, done) in [(one, one_done), (two, two_done)] {
         if done.text().contains("someone else is about to publish") {
-            // The other one could have failed, so the upload stays until somebody completes it.
+            // The other one could have failed, so the upload stays until a client completes it.
             assert_ne!(registry.row(&session).await, Value::Null);
             assert_eq!(registry.complete("1.0.0", &session).await.status, 409);
         }
