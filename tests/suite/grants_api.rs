@@ -68,8 +68,7 @@ async fn every_combination_of_permissions_may_do_what_is_written_here() {
     let mut table = String::new();
     for held in ["acme", "*"] {
         let columns = |cells: &[&str]| cells.iter().map(|cell| format!("{cell:<8}")).collect();
-        let mut lines: Vec<String> = vec![format!("{:<44}", format!("granted on {held}"))];
-        lines.push(" ".repeat(44));
+        let mut lines = vec![format!("granted on {held:<33}"), " ".repeat(44)];
         for (title, _) in on {
             lines[0].push_str(&format!("{title:<42}"));
             let names: String = columns(&TRIES);

@@ -94,7 +94,7 @@ mod tests {
             Grant { created_at: 1, ..first.clone() },
         ];
         let tag = GrantTag::of(&first);
-        assert!(tag.is_of(&first.clone()));
+        assert!(tag.is_of(&first));
         let mut tags: Vec<String> =
             others.iter().map(|other| GrantTag::of(other).to_string()).collect();
         tags.push(tag.to_string());
