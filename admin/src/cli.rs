@@ -1,5 +1,6 @@
 //! The command line: commands, flags and help. Only this module reads environment variables.
 
+mod backup;
 mod grant;
 mod module;
 mod namespace;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
+pub(crate) use self::backup::*;
 pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
@@ -20,7 +22,8 @@ use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations and published modules
 ///
-/// `store`, `namespace`, `grant`, `token` and `webhook` open the store directly. The broker need not run.
+/// `store`, `namespace`, `grant`, `token`, `webhook`, `backup` and `restore` open the store directly.
+/// The broker need not run.
 /// `module` calls the broker, with a token for your AWS identity.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
@@ -28,7 +31,8 @@ use crate::target::{ApiTarget, StoreTarget};
 /// Exit codes: 0 success, 1 refused or not found, 2 failed (usage, network, store), 3 only from
 /// `grant explain`: yes, under a condition.
 ///
-/// Only help and usage errors have colours, and only on a terminal. `NO_COLOR` turns them off.
+/// Only help, usage errors and the plan of a file of grants have colours, and only on a terminal.
+/// `NO_COLOR` turns them off.
 ///
 /// First steps: `stile-admin store init --data DIR`, then
 /// `stile-admin grant create --data DIR --role-arn ARN --namespace NS --download`.
@@ -108,6 +112,30 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: ModuleVerb,
     },
+    /// Copy a data folder into a backup, while brokers serve it
+    ///
+    /// It copies the database as it is at one moment, and every archive that it names. Repeat it with
+    /// the same folder: it copies only archives that the backup does not have, and verifies them. The
+    /// previous backup stays whole until the new one is complete, also if you stop the program.
+    ///
+    /// The backup has no keyring, and no key of tokens. It has the secrets of webhooks, so keep it as
+    /// private as the data folder. Only its owner can read it.
+    ///
+    /// It migrates nothing, so use it before an upgrade. A store on AWS needs no such backup: see
+    /// `docs/operations.md`.
+    ///
+    /// Example: `stile-admin backup --data /var/lib/stile --out /backup/stile`
+    Backup(Backup),
+    /// Restore a backup into a new data folder
+    ///
+    /// Stop the brokers of the registry first. It verifies each archive while it copies.
+    ///
+    /// The new folder has no keyring, so every earlier token is invalid, and users get new ones. For
+    /// two minutes, the registry accepts no proof. Grants and revocations are those of the backup, so
+    /// repeat what you revoked since.
+    ///
+    /// Example: `stile-admin restore --from /backup/stile --data /var/lib/stile-restored`
+    Restore(Restore),
     /// Show the configuration of this program
     Config {
         #[command(subcommand)]
@@ -485,6 +513,15 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 )]
 pub(crate) fn audit_log() -> Option<PathBuf> {
     std::env::var_os("STILE_AUDIT_LOG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// Returns whether the user wants no colours: `NO_COLOR` is set to any text (no-color.org).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place where the program reads its environment"
+)]
+pub(crate) fn no_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty())
 }
 
 #[cfg(test)]

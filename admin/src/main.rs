@@ -11,6 +11,7 @@ mod error;
 mod expiry;
 mod fetch;
 mod git;
+mod grant_file;
 mod output;
 mod pack;
 mod progress;
@@ -36,7 +37,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use crate::claims::Claims;
 use crate::cli::{Cli, ConfigVerb, Noun};
 use crate::commands::{
-    CommandResult, Context, config_show, grant, module, namespace, store, token, webhook,
+    CommandResult, Context, backup, config_show, grant, module, namespace, store, token, webhook,
 };
 use crate::error::CommandError;
 use crate::output::{Output, OutputFormat};
@@ -58,10 +59,13 @@ fn main() -> ExitCode {
         output::print_error(&error);
         return error.exit_code();
     }
+    let clock = Clock::system();
     let context = Context {
         output: Output::new(output),
         user: cli::local_user(),
-        now: Clock::system().now(),
+        now: clock.now(),
+        clock,
+        no_colour: cli::no_colour(),
         claims: Claims::of(cli::variable),
     };
     run(&context, noun, (&parser, &matches)).unwrap_or_else(|error| {
@@ -100,10 +104,12 @@ fn run(
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
             Noun::Namespace { verb } => namespace::run(context, verb).await,
-            Noun::Grant { verb } => grant::run(context, verb).await,
+            Noun::Grant { verb } => Box::pin(grant::run(context, verb)).await,
             Noun::Token { verb } => token::run(context, verb).await,
             Noun::Webhook { verb } => webhook::run(context, verb).await,
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
+            Noun::Backup(args) => backup::back_up(context, args).await,
+            Noun::Restore(args) => backup::restore(context, args).await,
             Noun::Config { verb: ConfigVerb::Show(wanted) } => {
                 config_show::run(context, &wanted, parser, matches).await
             }

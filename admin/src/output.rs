@@ -1,10 +1,10 @@
 //! Prints data to stdout, and notices and errors to stderr, as lines or as JSON.
 //!
-//! The output has no colours. Only clap prints some, in help and usage errors on a terminal, and it
-//! honours `NO_COLOR`.
+//! The plan of a file of grants has colours on a terminal. Clap prints some in help and usage errors.
+//! Both honour `NO_COLOR`.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 
 use clap::ValueEnum;
@@ -76,6 +76,16 @@ impl Output {
             OutputFormat::Table => print(&format!("{line}\n")),
             OutputFormat::Json => Ok(()),
         }
+    }
+
+    /// Returns whether the output is JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.form == OutputFormat::Json
+    }
+
+    /// Returns whether lines for people have colours: on a terminal, unless the user wants none.
+    pub(crate) fn has_colours(self, unwanted: bool) -> bool {
+        !unwanted && !self.is_json() && io::stdout().is_terminal()
     }
 
     /// Prints JSON, for programs. People have got its lines from [`Self::line`].

@@ -182,6 +182,12 @@ pub struct Options {
     #[arg(long, env = "STILE_AUTHORIZER_BASE", value_name = "PATH")]
     pub authorizer_base: Option<String>,
 
+    /// Serve the OpenAPI document of the API at `/openapi.json`
+    ///
+    /// Anyone can read it there, without a token. `stile-broker openapi` prints the same document.
+    #[arg(long, env = "STILE_OPENAPI")]
+    pub openapi: bool,
+
     /// Send events to this bus of Amazon EventBridge: its name or ARN
     ///
     /// Region and credentials are those of AWS tools, also with `--data`. Set it for every broker of
@@ -307,6 +313,8 @@ pub struct Config {
     pub iam_source: Option<IamSource>,
     /// The path at which the routes of the guarded registry begin.
     pub authorizer_base: Option<AuthorizerBase>,
+    /// Whether the broker serves the OpenAPI document of its API.
+    pub openapi: bool,
     /// The bus to which events go, in addition to webhooks.
     pub event_bus: Option<EventBusName>,
     /// The lifetime of a signed URL for an archive, in seconds.
@@ -493,6 +501,7 @@ impl TryFrom<Options> for Config {
             default_ttl: options.default_ttl,
             iam_source,
             authorizer_base,
+            openapi: options.openapi,
             event_bus,
             link_ttl: options.link_ttl,
             fips: options.fips,

@@ -1,5 +1,5 @@
-//! The program `stile-broker`: `serve` runs the service, `check` tests a configuration, and
-//! `config show` shows it.
+//! The program `stile-broker`: `serve` runs the service, `check` tests a configuration, `config
+//! show` shows it, and `openapi` describes the API.
 //!
 //! On Lambda, the program has no arguments and serves events.
 
@@ -68,6 +68,13 @@ enum Command {
         #[command(subcommand)]
         verb: ConfigVerb,
     },
+    /// Print the OpenAPI document of the API
+    ///
+    /// The document is JSON, in version 3.1 of OpenAPI. `serve --openapi` serves the same document at
+    /// `/openapi.json`.
+    ///
+    /// Example: stile-broker openapi > stile.openapi.json
+    Openapi,
 }
 
 #[derive(Subcommand)]
@@ -105,6 +112,7 @@ async fn main() -> ExitCode {
         Command::Config { verb: ConfigVerb::Show(options) } => {
             return print_configuration(&show_configuration(&parser, &matches, options).await);
         }
+        Command::Openapi => return print_openapi(),
     };
     let format = if on_lambda { LogFormat::Json } else { options.log_format };
     let _log = match log(&options.log, format, on_lambda) {
@@ -116,7 +124,7 @@ async fn main() -> ExitCode {
         Command::Serve(options) if on_lambda => answer_events(options).await.map(|()| true),
         Command::Serve(options) => serve(options).await.map(|()| true),
         Command::Check(options) => Box::pin(check_configuration(options)).await,
-        Command::Config { .. } => Ok(true),
+        Command::Config { .. } | Command::Openapi => Ok(true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -232,6 +240,21 @@ fn print_configuration(shown: &Shown) -> ExitCode {
             ExitCode::from(2)
         }
         None => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints the OpenAPI document.
+fn print_openapi() -> ExitCode {
+    let printed = match http::openapi_document() {
+        Ok(document) => writeln!(std::io::stdout(), "{document:#}"),
+        Err(error) => Err(error.into()),
+    };
+    match printed {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = writeln!(std::io::stderr(), "error: cannot print the document: {error}");
+            ExitCode::from(2)
+        }
+        _ => ExitCode::SUCCESS,
     }
 }
 

@@ -76,6 +76,7 @@ fn effective(config: &Config, flag: &str) -> Option<Effective> {
             "" => Effective::of("/"),
             base => Effective::of(base),
         },
+        "openapi" => Effective::of(&config.openapi),
         "fips" => Effective::of(&config.fips),
         "store-timeout" if folder => Effective::of(&config.embedded_deadlines().writer.as_secs()),
         "store-timeout" => Effective::of(&config.aws_deadlines().call.as_secs()),

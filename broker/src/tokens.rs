@@ -454,6 +454,7 @@ mod tests {
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: KeyringSummary::default(),
+            revisions: stile_core::grants::StateRevisions::default(),
         };
         let document = RequestDocument {
             nonce: String::new(),

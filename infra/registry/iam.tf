@@ -49,8 +49,8 @@ data "aws_iam_policy_document" "store" {
   }
 
   # store/src/records/dynamodb/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations, limits and
-  # the host are not among these, so an attacker in the function cannot write a grant that survives. One statement covers both
-  # writes of a mint, single use and pin, so the mint also works if IAM checks the transaction as a whole.
+  # the host are not among these. So without `delegated_grants`, an attacker in the function cannot write a grant that survives. One
+  # statement covers both writes of a mint, single use and pin, so the mint also works if IAM checks the transaction as a whole.
   statement {
     sid       = "TableTransact"
     actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
@@ -60,6 +60,57 @@ data "aws_iam_policy_document" "store" {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
       values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "search *", "sending *", "upload *", "uploads *", "usage *"]
+    }
+  }
+
+  # store/src/records/dynamodb/grants.rs: with `delegated_grants`, the broker writes grants that holders of `create_grant` and
+  # `delete_grant` change through the API. It writes no revocation, no limit and no host.
+  dynamic "statement" {
+    for_each = var.delegated_grants ? [1] : []
+
+    content {
+      sid       = "GrantsWrite"
+      actions   = ["dynamodb:PutItem"]
+      resources = [aws_dynamodb_table.registry.arn]
+
+      condition {
+        test     = "ForAllValues:StringLike"
+        variable = "dynamodb:LeadingKeys"
+        values   = ["grants", "namespace *", "principal *"]
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.delegated_grants ? [1] : []
+
+    content {
+      sid       = "GrantsDelete"
+      actions   = ["dynamodb:DeleteItem"]
+      resources = [aws_dynamodb_table.registry.arn]
+
+      condition {
+        test     = "ForAllValues:StringLike"
+        variable = "dynamodb:LeadingKeys"
+        values   = ["folded *", "grants", "namespace *"]
+      }
+    }
+  }
+
+  # A change has the condition that the rights of its bearer stay, and if it takes `create_grant` away, that another grant of it stays.
+  dynamic "statement" {
+    for_each = var.delegated_grants ? [1] : []
+
+    content {
+      sid       = "GrantsKeep"
+      actions   = ["dynamodb:ConditionCheckItem"]
+      resources = [aws_dynamodb_table.registry.arn]
+
+      condition {
+        test     = "ForAllValues:StringLike"
+        variable = "dynamodb:LeadingKeys"
+        values   = ["principal *", "revocations"]
+      }
     }
   }
 

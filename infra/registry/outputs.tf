@@ -72,9 +72,9 @@ output "environment" {
   }
 }
 
-output "grant_commands" {
-  description = "One command for each of `grants`. Run each once, as an operator."
-  value       = local.grant_commands
+output "grants_file" {
+  description = "`grants` as a file for `stile-admin grant apply`, as JSON."
+  value       = local.grants_file
 }
 
 output "operator_policy" {

@@ -214,7 +214,7 @@ variable "vpc" {
 # Grants, tokens and regions.
 
 variable "grants" {
-  description = "Grants. The plan checks them, and the commands in output `grant_commands` create them: only the program writes grants (docs/decisions/0006). `expires` is what `stile-admin grant create --expires` accepts: a duration such as `90d`, a date, a time, or `never`."
+  description = "Grants. The plan checks them, and `stile-admin grant apply` makes them from output `grants_file`: only the program writes grants (docs/decisions/0006). Each is on one of `owned_namespaces`, where `apply` deletes every grant that is not here. `expires` is a date such as `2027-01-31`, a time, or `never`."
   type = list(object({
     principal   = string
     namespace   = string
@@ -230,6 +230,13 @@ variable "grants" {
       can(regex("^[a-z0-9](-?[a-z0-9])*$", grant.namespace)) && length(grant.namespace) <= 64 && !contains(["all", "search"], grant.namespace)
     ])
     error_message = "A grant's namespace must be 1 to 64 of a-z, 0-9 and single dashes, with a letter or digit at both ends and not all or search; or * for every namespace."
+  }
+
+  # If the list owned the namespaces of its grants by itself, it would no longer own a namespace whose last grant was
+  # removed, and the grant would stay.
+  validation {
+    condition     = alltrue([for grant in var.grants : contains(var.owned_namespaces, grant.namespace)])
+    error_message = "Each grant's namespace must be in owned_namespaces, which says of which namespaces grants has every grant. Leave it there when you remove the last grant on it, so that stile-admin deletes that grant."
   }
 
   validation {
@@ -260,17 +267,29 @@ variable "grants" {
         can(timeadd(format("%sT%s%s", [
           for part in regex("^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:[.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$", grant.expires) : upper(part)
         ]...), "0s")),
-        can(regex("^(?: *[0-9]+(?:[.][0-9]+)? *(?:${local.duration_units}))+ *$", grant.expires)) && try(sum([
-          for part in regexall("([0-9]+(?:[.][0-9]+)?) *([A-Za-zµ]+)", grant.expires) : part[0] * local.unit_seconds[part[1]]
-        ]) >= 1, false),
       ])
     ])
-    error_message = "A grant's expires must be a duration such as 90d or 1day 12h, a valid date or time such as 2027-01-31 or 2027-01-31T18:00:00Z, or never."
+    error_message = "A grant's expires must be a valid date or time such as 2027-01-31 or 2027-01-31T18:00:00Z, or never; a duration would mean another end each day."
   }
 
   validation {
     condition     = length(distinct([for grant in var.grants : "${grant.principal} ${grant.namespace}"])) == length(var.grants)
     error_message = "A principal has two grants on one namespace; put their permissions into one."
+  }
+}
+
+variable "owned_namespaces" {
+  description = "The namespaces of which `grants` has every grant. Keep a namespace here when you remove its last grant, so that the grant is deleted. `*` means the grants on `*`."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for namespace in var.owned_namespaces : namespace == "*" ||
+      can(regex("^[a-z0-9](-?[a-z0-9])*$", namespace)) && length(namespace) <= 64 && !contains(["all", "search"], namespace)
+    ])
+    error_message = "Each of owned_namespaces must be 1 to 64 of a-z, 0-9 and single dashes, with a letter or digit at both ends and not all or search; or * for the grants on *."
   }
 }
 
@@ -304,6 +323,13 @@ variable "source_buckets" {
     condition     = alltrue([for source in var.source_buckets : source.kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+$", source.kms_key_arn))])
     error_message = "source_buckets[*].kms_key_arn must be the ARN of one KMS key, without a pattern; leave it out for objects that no KMS key of yours encrypts."
   }
+}
+
+variable "delegated_grants" {
+  description = "Whether holders of `create_grant` and `delete_grant` may change grants through the API. The function's role may then write grants, and so may an attacker in the function."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "default_ttl" {

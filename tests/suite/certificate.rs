@@ -47,7 +47,7 @@ async fn checked(data: &Path, files: &TlsFiles) -> Finding {
     let flags = ["x", "--host", HOST, "--data", data, "--tls-cert", cert, "--tls-key", key];
     let options = Cli::try_parse_from([&flags[..], &sts].concat()).unwrap().options;
     let config = Config::try_from(options).unwrap();
-    let findings = check(&config, Clock::from_fn(|| NOW)).await;
+    let findings = Box::pin(check(&config, Clock::from_fn(|| NOW))).await;
     findings.into_iter().find(|finding| finding.part.starts_with("TLS certificate")).unwrap()
 }
 

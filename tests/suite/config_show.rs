@@ -172,6 +172,7 @@ async fn no_secret_of_a_variable_or_a_file_is_in_the_output() {
         "IAM_SOURCE",
         "TRUSTED_HOPS",
         "AUTHORIZER_BASE",
+        "OPENAPI",
         "LINK_TTL",
         "STS_ENDPOINT",
         "STORE_TIMEOUT",

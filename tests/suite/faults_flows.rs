@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use stile_broker::http::lambda::Function;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
-use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::names::Permission::{self, CreateGrant, Download, Upload};
 use stile_store::{Change, Created, SingleUseOutcome, StoreError, Updated};
 use stile_tests::aws::proxy::{AwsProxy, Fault};
+use stile_tests::broker::grants::path_of;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Backend, Reply, TestBroker, deploy, large_zip, module_zip, role};
 use stile_tests::lambda::events::{Sent, Shape, golden};
@@ -46,6 +47,10 @@ pub(crate) enum Flow {
     Change,
     /// An operator deletes a grant.
     Ungrant,
+    /// A bearer creates a grant.
+    Give,
+    /// A bearer deletes a grant of `create_grant`, for which another one must stay.
+    Take,
     /// An operator lifts the revocation of a principal.
     Lift,
     /// An operator repins a role that was deleted and created again.
@@ -82,7 +87,7 @@ pub(crate) enum Flow {
 
 impl Flow {
     /// Flows that remove the registry's keys come last, since they end the tokens of the others.
-    pub(crate) const ALL: [Self; 28] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::Versions,
         Self::Download,
         Self::List,
@@ -95,6 +100,8 @@ impl Flow {
         Self::Grant,
         Self::Change,
         Self::Ungrant,
+        Self::Give,
+        Self::Take,
         Self::Lift,
         Self::Unpin,
         Self::Gateway,
@@ -184,8 +191,8 @@ impl FlowAnswer {
 impl Registry {
     pub(crate) async fn start() -> Option<Self> {
         let test = TestBroker::start_on(Backend::Aws).await?;
-        test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
-        let token = test.token(&deploy(), &[Download, Upload]).await;
+        test.grant(&role("deploy"), "acme", &Permission::ALL).await;
+        let token = test.token(&deploy(), &Permission::ALL).await;
         assert_eq!(
             test.publish("acme/vpc/aws", "1.0.0", module_zip("hello"), &token).await.status,
             201
@@ -235,6 +242,7 @@ impl Registry {
             Flow::Change | Flow::Ungrant => {
                 self.test.grant(who.as_str(), "acme", &[Download]).await;
             }
+            Flow::Take => self.test.grant(who.as_str(), "acme", &[CreateGrant]).await,
             Flow::Lift => {
                 assert!(
                     self.test
@@ -342,6 +350,20 @@ impl Case<'_> {
                     .delete_grant(self.who(), "acme".parse().unwrap())
                     .await,
             ),
+            Flow::Give => {
+                let new = json!({"principal": self.who(), "namespace": "acme", "permissions": ["download"]});
+                process.ask("POST", "/v1/grants", token, &new).await.into()
+            }
+            Flow::Take => {
+                let path = path_of(self.who().as_str(), "acme");
+                let taken = process.ask("DELETE", &path, token, &Value::Null).await;
+                // A repeated run finds nothing any more.
+                if taken.error() == "404 not_found" {
+                    FlowAnswer::of(Ok::<_, StoreError>(()))
+                } else {
+                    taken.into()
+                }
+            }
             Flow::RevokeAll => {
                 FlowAnswer::of(process.store().as_operator().drop_keys().await.map(drop))
             }
@@ -466,7 +488,7 @@ impl Case<'_> {
                 let download = test.get(&format!("{path}/download"), &self.registry.token).await;
                 assert_eq!(download.status.as_u16(), if listed { 204 } else { 410 }, "{what}");
             }
-            Flow::Grant | Flow::Change | Flow::Ungrant => {
+            Flow::Grant | Flow::Change | Flow::Ungrant | Flow::Give | Flow::Take => {
                 let who = self.who();
                 let listed =
                     test.store().as_operator().grants(Some(who.clone()), None).await.unwrap().len();

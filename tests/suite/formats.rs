@@ -13,14 +13,15 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::region::REGIONS;
-use stile_store::{LimitChange, LimitsSet};
+use stile_store::{LimitChange, LimitsSet, Store};
 use stile_tests::aws::emulated::EmulatedAws;
-use stile_tests::broker::operator::AsOperator as _;
+use stile_tests::broker::operator::{AsOperator as _, operator};
 use stile_tests::broker::{ACCOUNT, HOST, Place, TestBroker, module_zip};
 use stile_tests::process::previous::Release;
 use stile_tests::process::programs::{ADMIN, BROKER};
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::proof::Proof;
+use stile_tests::time_limits;
 
 use self::fixture::{OTHER_ACCOUNT, PINNED_ID};
 use self::registry::{Registry, arn, download, publish, session, until, versions, whoami};
@@ -112,6 +113,24 @@ async fn a_folder_of_an_earlier_release_is_brought_to_the_current_format_and_goe
         let line =
             line.unwrap_or_else(|| panic!("{release}: no line says what the broker did:\n{log}"));
         assert!(line.contains("from=0") && line.contains(" to="), "{release}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_of_an_earlier_release_is_backed_up_without_a_migration_and_restored() {
+    for release in fixture::releases() {
+        let (data, out) = (fixture::folder(&release), tempfile::tempdir().unwrap());
+        let (out, limits) = (out.path().join("backup"), time_limits::embedded());
+        let done =
+            Store::back_up_folder(&operator(), data.path(), &out, limits, 0, |_| {}).await.unwrap();
+        assert!(done.format == 0 && done.archives > 0, "{release}: {done:?}");
+        let pending = Store::pending_migration(data.path(), limits).unwrap();
+        assert_eq!(pending.from, 0, "{release}: the data folder is as it was");
+        let new = out.with_file_name("new");
+        Store::restore_folder(&operator(), &out, &new, 0, |_| {}).await.unwrap();
+        let restored = Store::open_folder(&new, limits).unwrap();
+        assert_eq!(restored.as_operator().leftovers().await.unwrap(), [], "{release}");
+        assert!(!restored.as_operator().grants(None, None).await.unwrap().is_empty(), "{release}");
     }
 }
 

@@ -17,6 +17,14 @@ mod events;
 mod exchange;
 #[path = "exchange_with_sts.rs"]
 mod exchange_with_sts;
+#[path = "grant_plan.rs"]
+mod grant_plan;
+#[path = "grants_api.rs"]
+mod grants_api;
+#[path = "grants_list.rs"]
+mod grants_list;
+#[path = "grants_raise.rs"]
+mod grants_raise;
 #[path = "life.rs"]
 mod life;
 #[path = "life_programs.rs"]

@@ -25,6 +25,14 @@ mod events;
 mod exchange;
 #[path = "exchange_with_sts.rs"]
 mod exchange_with_sts;
+#[path = "grant_plan.rs"]
+mod grant_plan;
+#[path = "grants_api.rs"]
+mod grants_api;
+#[path = "grants_list.rs"]
+mod grants_list;
+#[path = "grants_raise.rs"]
+mod grants_raise;
 #[path = "life.rs"]
 mod life;
 #[path = "life_programs.rs"]
@@ -45,6 +53,8 @@ mod objects;
 mod objects_again;
 #[path = "objects_terraform.rs"]
 mod objects_terraform;
+#[path = "openapi.rs"]
+mod openapi;
 #[path = "paths.rs"]
 mod paths;
 #[path = "quotas.rs"]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::Request;
+use serde_json::{Value, json};
 use stile_core::audit::{Kind, Outcome};
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
 use stile_tests::broker::journal::Journal;
@@ -14,13 +15,18 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-pub(super) const ROUTES: [(&str, &str, &str); 23] = [
+pub(super) const ROUTES: [(&str, &str, &str); 28] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
+    ("GET", "/openapi.json", "/openapi.json"),
     ("POST", "/v1/token", "/v1/token"),
     ("GET", "/v1/token", "/v1/token"),
     ("GET", "/v1/whoami", "/v1/whoami"),
+    ("GET", "/v1/grants", "/v1/grants?namespace=acme"),
+    ("POST", "/v1/grants", "/v1/grants"),
+    ("PATCH", "/v1/grants", "/v1/grants"),
+    ("DELETE", "/v1/grants", "/v1/grants?principal=aws:111122223333:role/nobody&namespace=acme"),
     ("GET", "/v1/modules", "/v1/modules"),
     ("GET", "/v1/modules/search", "/v1/modules/search"),
     ("GET", "/v1/modules/{namespace}", "/v1/modules/acme"),
@@ -111,6 +117,21 @@ pub(super) async fn states() -> Option<(TestBroker, Vec<(&'static str, Option<St
     Some((test, states))
 }
 
+/// Returns the content type and the body of a request, which most routes take as an archive.
+fn content(method: &str, path: &str) -> (&'static str, Body) {
+    let grant = |more: Value| {
+        let mut grant = json!({"principal": role("nobody"), "namespace": "acme"});
+        grant.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ("application/json", Body::from(grant.to_string()))
+    };
+    match (method, path.starts_with("/v1/grants")) {
+        ("POST", true) => grant(json!({"permissions": ["download"]})),
+        ("PATCH", true) => grant(json!({"set": ["upload"]})),
+        (_, true) => ("application/json", Body::empty()),
+        (_, false) => ("application/zip", Body::from(module_zip("x"))),
+    }
+}
+
 /// Sends the request of a route with that credential.
 pub(super) async fn ask(
     test: &TestBroker,
@@ -118,12 +139,12 @@ pub(super) async fn ask(
     path: &str,
     token: Option<&String>,
 ) -> Reply {
-    let request =
-        Request::builder().method(method).uri(path).header("content-type", "application/zip");
+    let (content_type, body) = content(method, path);
+    let request = Request::builder().method(method).uri(path).header("content-type", content_type);
     let request = token
         .iter()
         .fold(request, |request, token| request.header("authorization", format!("Bearer {token}")));
-    test.send(request.body(Body::from(module_zip("x"))).unwrap()).await
+    test.send(request.body(body).unwrap()).await
 }
 
 #[tokio::test]
@@ -148,10 +169,11 @@ async fn every_route_answers_every_credential_state_as_written_here() {
 
 /// The routes that decide nothing, and so write no audit event. `GET /v1/token` is one of them for
 /// callers without a gateway. `gateway.rs` tests the others.
-const UNDECIDED: [(&str, &str); 4] = [
+const UNDECIDED: [(&str, &str); 5] = [
     ("GET", "/.well-known/terraform.json"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
+    ("GET", "/openapi.json"),
     ("GET", "/v1/token"),
 ];
 

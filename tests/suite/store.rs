@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use stile_core::grants::{Grant, Pin};
+use stile_core::grants::{Grant, GrantTag, Pin};
 use stile_core::package::source::AllowedSources;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
 use stile_protocol::exchange::MAX_TTL;
-use stile_protocol::names::Permission::{self, Download, Upload};
+use stile_protocol::names::Permission::{self, CreateGrant, Download, Upload};
 use stile_protocol::names::{Namespace, Permissions};
 use stile_store::{
-    Change, Created, ExpiryChange, NamespaceCreated, NamespaceLimits, NamespaceRecord,
+    Change, Created, Deleted, ExpiryChange, NamespaceCreated, NamespaceLimits, NamespaceRecord,
     NamespaceSummary, SingleUseOutcome, Store, Updated,
 };
 use stile_tests::broker::operator::AsOperator as _;
@@ -110,6 +110,40 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     assert_eq!(store.as_operator().grants(None, None).await.unwrap(), []);
     assert_eq!(store.as_operator().grants(None, Some(acme())).await.unwrap(), []);
     assert_eq!(store.principal_state(vec![deploy]).await.unwrap().grants, []);
+}
+
+#[tokio::test]
+async fn of_two_editors_who_saw_the_same_grant_only_the_first_changes_or_deletes_it() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let (store, deploy) = (test.store().as_operator(), principal(&role("deploy")));
+    let acme = || "acme".parse().unwrap();
+    let seen = grant(&role("deploy"), "acme", &[Download], None);
+    let tag = GrantTag::of(&seen);
+    let add = |permission| Change { set: permissions(&[permission]), ..Change::default() };
+    let absent = store.update_grant_if(deploy.clone(), acme(), add(Upload), &tag).await.unwrap();
+    assert_eq!(absent, Updated::Absent);
+    let absent = store.delete_grant_if(deploy.clone(), acme(), &tag).await.unwrap();
+    assert_eq!(absent, Deleted::Absent);
+    store.create_grant(seen.clone(), None).await.unwrap();
+    let (first, second) = tokio::join!(
+        store.update_grant_if(deploy.clone(), acme(), add(Upload), &tag),
+        store.update_grant_if(deploy.clone(), acme(), add(CreateGrant), &tag),
+    );
+    let (changed, refused) = match (first.unwrap(), second.unwrap()) {
+        (Updated::Done(changed), refused) | (refused, Updated::Done(changed)) => (changed, refused),
+        neither => panic!("{neither:?}"),
+    };
+    assert_eq!(refused, Updated::Differs(changed.clone()));
+    let deleted = store.delete_grant_if(deploy.clone(), acme(), &tag).await.unwrap();
+    assert_eq!(deleted, Deleted::Differs(changed.clone()));
+    assert_eq!(store.grants(None, None).await.unwrap(), std::slice::from_ref(&changed));
+    let tag = GrantTag::of(&changed);
+    let deleted = store.delete_grant_if(deploy.clone(), acme(), &tag).await.unwrap();
+    assert_eq!(deleted, Deleted::Done);
+    let again = Grant { created_at: NOW + 1, ..changed };
+    store.create_grant(again.clone(), None).await.unwrap();
+    let deleted = store.delete_grant_if(deploy, acme(), &tag).await.unwrap();
+    assert_eq!(deleted, Deleted::Differs(again), "one that was created again is another");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The subcommands and flags of `grant`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use stile_protocol::names::{Permission, Permissions};
 
@@ -58,6 +60,31 @@ pub(crate) enum GrantVerb {
     /// Example: `stile-admin grant repin --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy`
     Repin(GrantRepin),
+    /// Show how the grants differ from a file, and change nothing
+    ///
+    /// FILE is TOML, or JSON if its name ends with `.json`; `-` is standard input. It owns the
+    /// namespaces in its `owns`: the grants on these, and no others. `+` is a grant to create, `~`
+    /// one to change, `-` one to delete, and `?` one that this program cannot read. A grant that has
+    /// ended and is not in the file stays, unless it is in the way of a new one.
+    ///
+    /// Example: `stile-admin grant plan --data /var/lib/stile grants.toml --check`
+    Plan(GrantPlan),
+    /// Make the grants like a file
+    ///
+    /// It shows the plan, and asks on a terminal. It creates and widens grants first, and then
+    /// narrows and deletes. It changes a grant only if the grant is still as planned. You can repeat
+    /// the command, also after it was killed. If two run at once, the second waits for the first.
+    /// It refuses to delete very many grants without `--allow-deletes`.
+    ///
+    /// Example: `stile-admin grant apply --data /var/lib/stile grants.toml --yes`
+    Apply(GrantApply),
+    /// Print the grants as a file, for `plan` and `apply`
+    ///
+    /// The file owns the namespaces that you name, or else every grant. It has no pins, and no
+    /// grants that have ended. With `--output json`, it is JSON.
+    ///
+    /// Example: `stile-admin grant export --data /var/lib/stile --namespace acme > grants.toml`
+    Export(GrantExport),
 }
 
 #[derive(Debug, Args)]
@@ -296,4 +323,75 @@ pub(crate) struct GrantRepin {
     /// Required. Example: `--role-arn arn:aws:iam::111122223333:role/deploy`
     #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
     pub(crate) principal: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantFileArgs {
+    /// The file of grants, or `-` for standard input
+    ///
+    /// Required. Example: `grants.toml`
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Leave out the grants of the file that have ended
+    ///
+    /// For a file that a program writes. Default: off, so an end in the past is an error.
+    /// Example: `--skip-expired`
+    #[arg(long)]
+    pub(crate) skip_expired: bool,
+
+    /// Use only the part of the file for this namespace
+    ///
+    /// Repeat the flag for more namespaces. Default: everything that the file owns.
+    /// Example: `--namespace acme`
+    #[arg(long, value_name = "NS")]
+    pub(crate) namespace: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantPlan {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+    #[command(flatten)]
+    pub(crate) from: GrantFileArgs,
+
+    /// Exit with 1 if there is a difference
+    ///
+    /// Default: off, so the exit code is 0. Example: `--check`
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantApply {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+    #[command(flatten)]
+    pub(crate) from: GrantFileArgs,
+
+    /// Do not ask, and confirm grants on `*` and to whole accounts
+    ///
+    /// Required without a terminal, and for such grants. Default: off. Example: `--yes`
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    /// Allow so many deletions
+    ///
+    /// Required for a plan that deletes every grant that the file owns, or more than 16 and more than
+    /// a tenth of them: a part of the file can be missing. Grants that have ended do not count.
+    /// Default: 0. Example: `--allow-deletes 40`
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) allow_deletes: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GrantExport {
+    #[command(flatten)]
+    pub(crate) store: StoreTarget,
+
+    /// Print only the grants on this namespace, or on all namespaces for `*`
+    ///
+    /// Repeat the flag for more namespaces. Default: all grants. Example: `--namespace acme`
+    #[arg(long, value_name = "NS")]
+    pub(crate) namespace: Vec<String>,
 }

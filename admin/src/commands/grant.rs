@@ -8,14 +8,17 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, Pin};
 use stile_core::principal::{Principal, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
-use stile_store::{Change, ExpiryChange, Updated};
+use stile_store::{Change, Deleted, ExpiryChange, Updated};
 use terraform_credentials_stile::message::one_line;
 
 use super::grant_create::create;
 use super::grant_text::{
     GrantFlags, GrantLine, concrete, expiry, namespace, object, permission_flags, with_status,
 };
-use super::{CommandResult, Context, OpenStore, event, existing_principal, explain, record};
+use super::{
+    CommandResult, Context, OpenStore, event, existing_principal, explain, grant_apply,
+    grant_export, grant_plan, record,
+};
 use crate::cli::{GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::output::notice;
@@ -32,6 +35,9 @@ pub(crate) async fn run(context: &Context, verb: GrantVerb) -> CommandResult {
         GrantVerb::List(args) => list(context, args).await?,
         GrantVerb::Explain(args) => return explain::run(context, &args).await,
         GrantVerb::Repin(args) => repin(context, args).await?,
+        GrantVerb::Plan(args) => return grant_plan::run(context, &args).await,
+        GrantVerb::Apply(args) => grant_apply::run(context, &args).await?,
+        GrantVerb::Export(args) => grant_export::run(context, &args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -50,18 +56,24 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
     }
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
     let access = operator.grant_access(namespace.clone());
-    let updated = store.update_grant(&access, principal.clone(), change).await;
+    let updated = store.update_grant(&access, principal.clone(), change, None).await;
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
-    let held = match &updated {
-        Ok(Updated::Done(grant)) => Some(grant.permissions.to_string()),
-        _ => None,
-    };
-    event.grant(&namespace, held);
+    event.grant(&namespace, None);
+    event.grant_change(change.set, change.clear);
+    match change.expires_at {
+        ExpiryChange::Keep => {}
+        ExpiryChange::Never => event.grant_end(None),
+        ExpiryChange::At(end) => event.grant_end(Some(end)),
+    }
+    if let Ok(Updated::Done(grant)) = &updated {
+        event.grant(&namespace, Some(grant.permissions.to_string()));
+        event.grant_end(grant.expires_at);
+    }
     match record(event, updated, |updated| match updated {
         Updated::Done(_) => Outcome::Changed,
         Updated::Absent => Outcome::Absent,
-        Updated::WouldBeEmpty => Outcome::Conflict,
+        Updated::WouldBeEmpty | Updated::Differs(_) => Outcome::Conflict,
     })? {
         Updated::Done(grant) => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
@@ -92,6 +104,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
             );
             Err(absent(&principal, &namespace).hint(hint))
         }
+        Updated::Differs(_) => Err(changed(&principal, &namespace)),
         Updated::WouldBeEmpty => {
             Err(CommandError::refused("the update would remove the last permission").hint(format!(
                 "delete the grant with `{} {}`",
@@ -107,14 +120,22 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
     let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
     let access = operator.grant_access(namespace.clone());
-    let deleted = store.delete_grant(&access, principal.clone()).await;
+    let deleted = store.delete_grant(&access, principal.clone(), None).await;
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(&namespace, None);
-    if !record(event, deleted, |deleted| if *deleted { Outcome::Deleted } else { Outcome::Absent })?
-    {
-        return Err(absent(&principal, &namespace)
-            .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
+    let deleted = record(event, deleted, |deleted| match deleted {
+        Deleted::Done => Outcome::Deleted,
+        Deleted::Absent => Outcome::Absent,
+        Deleted::Differs(_) => Outcome::Conflict,
+    })?;
+    match deleted {
+        Deleted::Done => {}
+        Deleted::Absent => {
+            return Err(absent(&principal, &namespace)
+                .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
+        }
+        Deleted::Differs(_) => return Err(changed(&principal, &namespace)),
     }
     let json =
         json!({ "status": "deleted", "principal": principal, "namespace": namespace.to_string() });
@@ -207,6 +228,13 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
 
 fn absent(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
     CommandError::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
+}
+
+/// Returns the error for a grant that is not in the expected state.
+fn changed(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
+    CommandError::refused(format!(
+        "the grant for `{principal}` on `{namespace}` has changed in the meantime"
+    ))
 }
 
 fn end(grant: &Grant, now: i64) -> String {

@@ -51,6 +51,7 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(access.namespace(), Some(permissions.to_string()));
+    event.grant_end(new.expires_at);
     let created = store.create_grant(&access, new, context.now).await;
     match record(event, created, |created| match created {
         Created::Done { .. } => Outcome::Created,

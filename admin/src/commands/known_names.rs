@@ -9,6 +9,7 @@ use stile_protocol::names::Namespace;
 use stile_protocol::region::Partition;
 use stile_store::{Store, StoreError};
 
+use super::grant_backend::KnownNames;
 use crate::output::notice;
 use crate::progress::spinning;
 
@@ -134,6 +135,72 @@ impl NewNames {
         let nearest = self.principal.as_ref().and_then(|name| name.nearest.as_ref());
         json["nearest_principal"] = nearest.map(Principal::as_str).into();
     }
+}
+
+/// Returns a notice for each of the first `most` names of a plan's new grants that nothing else in the
+/// store mentions, and one that counts the others.
+pub(super) fn notices_of_plan<'a>(
+    created: impl Iterator<Item = (&'a Principal, &'a GrantNamespace)>,
+    held: &'a [Grant],
+    known: &'a KnownNames,
+    most: usize,
+) -> Vec<String> {
+    let held = held.iter().map(|grant| &grant.principal);
+    let principals: BTreeSet<&Principal> = held.chain(&known.revoked).collect();
+    let accounts: BTreeSet<String> =
+        principals.iter().filter_map(|principal| principal.aws()).map(account_name).collect();
+    let (mut notices, mut seen, mut more) = (Vec::new(), BTreeSet::new(), 0_usize);
+    let mut add = |name: String, notice: &dyn Fn() -> String| {
+        if !seen.insert(name) {
+        } else if notices.len() < most {
+            notices.push(notice());
+        } else {
+            more += 1;
+        }
+    };
+    for (who, on) in created {
+        // A store without names has nothing to compare with.
+        if let GrantNamespace::One(own) = on
+            && !known.namespaces.is_empty()
+            && !known.namespaces.contains(own)
+        {
+            add(format!("namespace {own}"), &|| {
+                let nearest = nearest_namespace(own, &known.namespaces);
+                format!("the store has nothing of the namespace `{own}`{nearest}")
+            });
+        }
+        let account = who.aws().map(account_name).filter(|account| !accounts.contains(account));
+        if let Some(account) = account {
+            if !accounts.is_empty() {
+                add(format!("account {account}"), &|| {
+                    let nearest = nearest(&account, accounts.iter(), ToString::to_string);
+                    let nearest = likely("account", nearest.as_deref());
+                    format!("nothing in the store mentions the account `{account}`{nearest}")
+                });
+            }
+        } else if !matches!(who, Principal::Account(_)) && !principals.contains(who) {
+            add(who.to_string(), &|| {
+                let single = who.is_caller();
+                let is_like =
+                    |other: &&&Principal| other.is_caller() == single && other.name().is_some();
+                let (own, others) = (who.display_name(), principals.iter().filter(is_like));
+                let nearest = nearest(&own, others, |other| other.display_name());
+                let nearest = nearest.map(|other| other.display_name());
+                let nearest = likely("name", nearest.as_deref());
+                format!("nothing in the store mentions the {} `{own}`{nearest}", who.kind())
+            });
+        }
+    }
+    if more > 0 {
+        notices.push(format!("nothing in the store mentions {more} more names of new grants"));
+    }
+    notices
+}
+
+/// Returns the words about the namespace whose name is the most similar one.
+pub(super) fn nearest_namespace(own: &Namespace, known: &[Namespace]) -> String {
+    let nearest = nearest(own.as_str(), known.iter(), ToString::to_string);
+    likely("namespace", nearest.as_ref().map(Namespace::as_str))
 }
 
 fn likely(what: &str, nearest: Option<&str>) -> String {
@@ -337,5 +404,35 @@ mod tests {
             assert_eq!(distance(one, other), expected, "{one} {other}");
             assert_eq!(distance(other, one), expected, "{other} {one}");
         }
+    }
+
+    #[test]
+    fn a_plan_has_few_notices_of_new_names_each_once() {
+        let held: Vec<Grant> = [DEPLOY, "sso:aws:444455556666/Admin"]
+            .map(|who| names(who, "acme", &["acme"], &[]).0)
+            .into();
+        let revoked = vec![principal("aws:111122223333:role/left")];
+        let known = KnownNames { namespaces: vec![Namespace::parse("acme").unwrap()], revoked };
+        let created = [
+            ("aws:111122223333:role/left", "acme"),
+            ("aws:111122223333:role/deplyo", "amce"),
+            ("aws:111122223333:role/deplyo", "acme"),
+            ("aws:111122223334:role/deploy", "amce"),
+            ("account:aws:111122223335", "*"),
+            ("account:aws:111122223336", "*"),
+        ]
+        .map(|(who, on)| (principal(who), on.parse::<GrantNamespace>().unwrap()));
+        let created = || created.iter().map(|(who, on)| (who, on));
+        let expected = [
+            "the store has nothing of the namespace `amce`; the nearest known namespace is `acme`",
+            "nothing in the store mentions the role `arn:aws:iam::111122223333:role/deplyo`; \
+             the nearest known name is `arn:aws:iam::111122223333:role/deploy`",
+            "nothing in the store mentions the account `111122223334`; \
+             the nearest known account is `111122223333`",
+            "nothing in the store mentions 2 more names of new grants",
+        ];
+        assert_eq!(notices_of_plan(created(), &held, &known, 3), expected);
+        let none = notices_of_plan(created(), &[], &KnownNames::default(), 9);
+        assert_eq!(none, [""; 0], "the first grants of a store");
     }
 }

@@ -1,9 +1,14 @@
 //! The commands, one file for each.
 
+pub(crate) mod backup;
 pub(crate) mod config_show;
 mod explain;
 pub(crate) mod grant;
+mod grant_apply;
+mod grant_backend;
 mod grant_create;
+mod grant_export;
+mod grant_plan;
 mod grant_text;
 mod known_names;
 pub(crate) mod module;
@@ -27,6 +32,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use stile_core::audit::{Event, Kind, Outcome};
+use stile_core::clock::Clock;
 use stile_core::grants::OperatorAccess;
 use stile_core::principal::{Principal, parse_typed};
 use stile_protocol::reply::ErrorCode;
@@ -45,8 +51,12 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     /// The name of the local user, for the records of a data folder.
     pub(crate) user: String,
-    /// The current time in Unix seconds.
+    /// The time at which the program started, in Unix seconds.
     pub(crate) now: i64,
+    /// The clock, for a command that takes long.
+    pub(crate) clock: Clock,
+    /// Whether the user wants no colours.
+    pub(crate) no_colour: bool,
     /// What a CI job claims about the versions that it publishes.
     pub(crate) claims: Option<Claims>,
 }

@@ -24,6 +24,9 @@ fn each_change_appends_one_event_and_what_only_reads_appends_none() {
     for (command, expected) in [
         ("store init".to_owned(), Some("store unchanged")),
         ("store migrate".to_owned(), None),
+        ("backup --out backup".to_owned(), Some("backup created")),
+        ("backup --out data".to_owned(), Some("backup failed")),
+        ("restore --from backup --data new-store".to_owned(), Some("store created")),
         ("namespace create acme".to_owned(), Some("namespace created")),
         ("namespace create acme".to_owned(), Some("namespace unchanged")),
         ("namespace list".to_owned(), None),
@@ -59,9 +62,10 @@ fn each_change_appends_one_event_and_what_only_reads_appends_none() {
             .skip(before)
             .map(|event| {
                 assert_eq!((&event["v"], &event["operator"]), (&1.into(), &"local:tester".into()));
-                let on_principal = ![JTI, "--all", "store", "namespace create", "webhook"]
-                    .iter()
-                    .any(|other| command.contains(other));
+                let on_principal =
+                    ![JTI, "--all", "store", "backup", "namespace create", "webhook"]
+                        .iter()
+                        .any(|other| command.contains(other));
                 assert_eq!(event["about"] == "aws:111122223333:role/deploy", on_principal);
                 assert_eq!(event["token_id"] == JTI, command.contains(JTI));
                 assert_eq!(event["namespace"] == "acme", command.contains("acme"));

@@ -42,6 +42,8 @@ fn every_command_has_a_help_page() {
         "module undeprecate",
         "module unpublish",
         "module restore",
+        "backup",
+        "restore",
         "config",
         "config show",
     ] {

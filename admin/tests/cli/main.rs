@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic at the first unexpected result")]
 
 mod audit;
+mod backup;
 mod broker;
 mod claims;
 mod ended;

@@ -6,11 +6,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use stile_protocol::names::{Namespace, Permission};
+use stile_protocol::names::{Namespace, Permission, Permissions};
 use stile_protocol::reply::ErrorCode;
 
 use crate::clock::rfc3339;
-use crate::grants::{GrantNamespace, OperatorAccess};
+use crate::grants::{Grant, GrantNamespace, OperatorAccess};
 use crate::identity::{Identity, Issuer};
 use crate::package::source::{ModuleSource, ObjectAddress};
 use crate::package::{PackageAddress, Version};
@@ -82,6 +82,8 @@ names! {
         Authorize = "authorize",
         /// Creating, changing or deleting a grant.
         Grant = "grant",
+        /// Listing the grants that the bearer may see.
+        ListGrants = "list_grants",
         /// Removing the pinned unique id of a role or user.
         Repin = "repin",
         /// Revoking a token or a principal.
@@ -94,8 +96,10 @@ names! {
         Namespace = "namespace",
         /// Adding or removing a webhook.
         Webhook = "webhook",
-        /// Creating a store, or migrating it.
+        /// Creating, migrating or restoring a store, or deleting its leftovers.
         Store = "store",
+        /// Copying a store into a backup.
+        Backup = "backup",
     }
 }
 
@@ -197,6 +201,9 @@ pub struct Anonymous {
     pub network: Option<Network>,
 }
 
+/// The end of a grant that has none, in Unix seconds.
+const NEVER: i64 = i64::MAX;
+
 /// One decision. Every field except the kind may be unknown.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -214,6 +221,10 @@ pub struct Event {
     namespaces: Option<String>,
     permissions: Option<String>,
     expires_at: Option<i64>,
+    requested: Option<String>,
+    permissions_before: Option<String>,
+    expires_at_before: Option<i64>,
+    forced: Option<bool>,
     package: Option<String>,
     source: Option<String>,
     operator: Option<String>,
@@ -241,6 +252,10 @@ impl Event {
             namespaces: None,
             permissions: None,
             expires_at: None,
+            requested: None,
+            permissions_before: None,
+            expires_at_before: None,
+            forced: None,
             package: None,
             source: None,
             operator: None,
@@ -336,6 +351,29 @@ impl Event {
         self.permissions = permissions;
     }
 
+    /// Sets the end that the grant has or would have.
+    pub fn grant_end(&mut self, expires_at: Option<i64>) {
+        self.expires_at = Some(expires_at.unwrap_or(NEVER));
+    }
+
+    /// Sets the permissions that the request adds to the grant and removes from it.
+    pub fn grant_change(&mut self, set: Permissions, clear: Permissions) {
+        let added = set.iter().map(|permission| format!("+{permission}"));
+        let removed = clear.iter().map(|permission| format!("-{permission}"));
+        self.requested = Some(added.chain(removed).collect::<Vec<_>>().join(" "));
+    }
+
+    /// Sets what the grant was before the change.
+    pub fn grant_before(&mut self, grant: &Grant) {
+        self.permissions_before = Some(grant.permissions.to_string());
+        self.expires_at_before = Some(grant.expires_at.unwrap_or(NEVER));
+    }
+
+    /// Sets whether the change may take away the last `create_grant` on the namespace.
+    pub const fn forced(&mut self, forced: bool) {
+        self.forced = Some(forced);
+    }
+
     /// Sets the namespace that the change affects.
     pub fn namespace(&mut self, namespace: &Namespace) {
         self.namespace = Some(namespace.as_str().to_owned());
@@ -400,7 +438,11 @@ impl Event {
             permission = self.permission.map(Permission::as_str),
             namespaces = self.namespaces.as_deref(),
             permissions = self.permissions.as_deref(),
-            expires_at = self.expires_at.map(rfc3339),
+            expires_at = self.expires_at.map(end),
+            requested = self.requested.as_deref(),
+            permissions_before = self.permissions_before.as_deref(),
+            expires_at_before = self.expires_at_before.map(end),
+            forced = self.forced,
             package = self.package.as_deref(),
             source = self.source.as_deref(),
             operator = self.operator.as_deref(),
@@ -410,6 +452,11 @@ impl Event {
             count = self.count,
         );
     }
+}
+
+/// Returns the text of an end in Unix seconds.
+fn end(unix: i64) -> String {
+    if unix == NEVER { "never".to_owned() } else { rfc3339(unix) }
 }
 
 #[cfg(test)]

@@ -43,9 +43,40 @@ pub fn rfc3339(unix: i64) -> String {
         .map_or_else(|| unix.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
+/// Parses a time of RFC 3339, up to the year 9999, as Unix seconds. It drops fractions of a second.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    /// 10000-01-01T00:00:00Z, which RFC 3339 cannot write.
+    const TOO_FAR: i64 = 253_402_300_800;
+    let time = chrono::DateTime::parse_from_rfc3339(text).ok()?.timestamp();
+    (time < TOO_FAR).then_some(time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_time_with_a_zone_in_four_digit_years_is_parsed() {
+        for text in [
+            "",
+            "never",
+            "2027-01-31",
+            "2027-01-31T18:00:00",
+            "2027-02-30T00:00:00Z",
+            "9999-12-31T23:59:59-23:59",
+            " 2027-01-31T18:00:00Z",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text:?}");
+        }
+        for (text, expected) in [
+            ("2026-11-20T10:11:12Z", 1_795_169_472),
+            ("2026-11-20T11:11:12+01:00", 1_795_169_472),
+            ("2026-11-20T10:11:12.999Z", 1_795_169_472),
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ] {
+            assert_eq!(parse_rfc3339(text), Some(expected), "{text}");
+        }
+    }
 
     #[test]
     fn times_are_formatted_in_utc_and_no_number_panics() {

@@ -4,6 +4,9 @@ use stile_protocol::region::Partition;
 
 use crate::principal::{CallerArnError, Principal, UniqueId, parse_caller_arn};
 
+/// How far the clock of the signer of a proof may be ahead of the broker's, in seconds, inclusive.
+pub const PROOF_MAX_AHEAD: i64 = 120;
+
 /// The system that authenticated the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Issuer {

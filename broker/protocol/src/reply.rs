@@ -126,6 +126,8 @@ codes! {
     ObjectChanged = "object_changed",
     /// Something else already exists under this name.
     Conflict = "conflict",
+    /// The object is not in the state that the client has seen, so nothing changed.
+    PreconditionFailed = "precondition_failed",
     /// The route does not support the method.
     MethodNotAllowed = "method_not_allowed",
     /// The client sent its request too slowly.

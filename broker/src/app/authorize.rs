@@ -5,17 +5,15 @@
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
-use stile_protocol::exchange::Namespaces;
-use stile_protocol::names::{
-    ModuleAddress, ModuleName, NameError, Namespace, Permission, Permissions, System,
-};
+use stile_protocol::names::{ModuleAddress, ModuleName, NameError, Namespace, Permission, System};
 
 use super::broker::Broker;
-use crate::tokens::{KeyError, OpenError};
+use crate::tokens::{KeyError, OpenError, Opened};
 use stile_core::audit::Event;
 use stile_core::grants::{
-    Access, Grant, GrantNamespace, PackageAccess, PermittedNamespaces, PrincipalState, Refusal,
-    Right, decide, permitted_namespaces,
+    Access, DelegatedAccess, DelegationRefusal, Grant, GrantNamespace, PackageAccess,
+    PermittedNamespaces, PrincipalState, Refusal, Right, VisibleGrants, decide, delegate,
+    grants_in_scope, permitted_namespaces, visible_grants,
 };
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
@@ -98,16 +96,61 @@ pub async fn authenticate(
         .recent(claims.principal(), &broker.store, now)
         .await
         .map_err(AuthenticateError::Store)?;
-    broker.tokens.confirm(&opened.key_id, &state.keyring, &broker.store, now).await?;
-    if state.revoked.is_some() || state.revoked_tokens.contains(claims.id()) {
-        return Err(AuthenticateError::Invalid);
-    }
+    confirm(broker, &opened, &state, now).await?;
     // A clock that was set back must not make an expired grant valid again.
     let now = broker.tokens.monotonic(now);
     Ok(Bearer { token: token.clone(), claims, state, now })
 }
 
+/// Checks whether the token's key is dropped, or the token or its principal revoked.
+async fn confirm(
+    broker: &Broker,
+    opened: &Opened,
+    state: &PrincipalState,
+    now: i64,
+) -> Result<(), AuthenticateError> {
+    broker.tokens.confirm(&opened.key_id, &state.keyring, &broker.store, now).await?;
+    if state.revoked.is_some() || state.revoked_tokens.contains(opened.claims.id()) {
+        return Err(AuthenticateError::Invalid);
+    }
+    Ok(())
+}
+
 impl Bearer {
+    /// Returns the same bearer with the state of its principal from the store, past the cache.
+    ///
+    /// It is for a change that outlives the token: a right that ended a moment ago must not make one.
+    pub async fn current(&self, broker: &Broker) -> Result<Self, AuthenticateError> {
+        let now = broker.clock.now();
+        let opened = broker.tokens.open(self.token.expose_secret(), &broker.store, now).await?;
+        let principal = opened.claims.principal();
+        let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
+        let state = broker.store.principal_state(principals).await;
+        let state = Arc::new(state.map_err(AuthenticateError::Store)?);
+        confirm(broker, &opened, &state, now).await?;
+        let now = broker.tokens.monotonic(now);
+        Ok(Self { token: self.token.clone(), claims: opened.claims.clone(), state, now })
+    }
+
+    /// Decides which right the bearer has to change the grant of a principal on a namespace. A refusal
+    /// names the right that the change `needs`.
+    pub fn delegate(
+        &self,
+        principal: &Principal,
+        namespace: &GrantNamespace,
+        needs: Permission,
+    ) -> Result<DelegatedAccess, DelegationRefusal> {
+        delegate(&self.claims, &self.state, principal.clone(), namespace, needs, self.now)
+    }
+
+    /// Decides which grants the bearer may see: on one namespace, or everywhere.
+    pub fn visible_grants(
+        &self,
+        namespace: Option<&GrantNamespace>,
+    ) -> Result<VisibleGrants, DelegationRefusal> {
+        visible_grants(&self.claims, &self.state, namespace, self.now)
+    }
+
     /// Decides the same access a second time. During a long upload, the token may expire, or an
     /// operator may delete the grant.
     pub async fn decide_again<R: Right>(
@@ -177,32 +220,8 @@ impl Bearer {
     }
 
     /// Returns the part of each of the bearer's grants that the scope of the token covers.
-    ///
-    /// For a token with a list of namespaces, a grant on all namespaces becomes one for each
-    /// namespace of the list. So a token shows nothing beyond what its holder may use it for.
     pub fn grants_in_scope(&self) -> Vec<Grant> {
-        let permitted = |permission: &Permission| self.claims.permissions().contains(*permission);
-        let mut covered = Vec::new();
-        for grant in &self.state.grants {
-            let permissions: Permissions = grant.permissions.iter().filter(permitted).collect();
-            if permissions.is_empty() {
-                continue;
-            }
-            let namespaces = match self.claims.namespaces() {
-                Namespaces::All => vec![grant.namespace.clone()],
-                Namespaces::List(list) => list
-                    .iter()
-                    .filter(|namespace| grant.namespace.covers(namespace))
-                    .map(|namespace| GrantNamespace::One(namespace.clone()))
-                    .collect(),
-            };
-            covered.extend(namespaces.into_iter().map(|namespace| Grant {
-                namespace,
-                permissions,
-                ..grant.clone()
-            }));
-        }
-        covered
+        grants_in_scope(&self.claims, &self.state)
     }
 }
 

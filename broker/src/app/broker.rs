@@ -52,6 +52,8 @@ pub struct Broker {
     pub tokens: Tokens,
     /// The lifetime of a token for callers that ask for none, in seconds.
     pub default_ttl: i64,
+    /// Whether `/openapi.json` answers the OpenAPI document of the API.
+    pub serves_openapi: bool,
     /// The clock.
     pub clock: Clock,
     /// The downloads that the store has not counted yet.

@@ -73,6 +73,7 @@ pub async fn by_proof(
 ) -> Result<Minted, MintError> {
     let now = broker.clock.now();
     proof.check_time(now).map_err(MintError::Proof)?;
+    proof.check_signed_from(broker.store.proofs_from()).map_err(MintError::Proof)?;
     let region = enabled(broker, &proof.unverified_region)?;
 
     let _permit = broker.limits.exchanges.try_acquire().map_err(|_| MintError::Overloaded)?;

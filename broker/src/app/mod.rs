@@ -10,6 +10,7 @@ mod check_turns;
 mod download_counts;
 pub mod event_sender;
 pub mod events;
+pub mod grants;
 pub mod life;
 mod limits;
 pub mod metadata;

@@ -36,11 +36,16 @@ impl ApiError {
         let code = match error {
             ProofError::Field(_) => ErrorCode::InvalidRequest,
             ProofError::Version => ErrorCode::UnsupportedVersion,
-            ProofError::Expired => ErrorCode::ProofExpired,
+            ProofError::Expired | ProofError::BeforeRestore { .. } => ErrorCode::ProofExpired,
             ProofError::FromFuture => ErrorCode::ProofFromFuture,
         };
-        let hint = matches!(code, ErrorCode::ProofExpired | ErrorCode::ProofFromFuture)
-            .then_some("compare your clock with `server_time`");
+        let hint = match error {
+            ProofError::Expired | ProofError::FromFuture => {
+                Some("compare your clock with `server_time`")
+            }
+            ProofError::BeforeRestore { .. } => Some("try again after that time"),
+            ProofError::Field(_) | ProofError::Version => None,
+        };
         let error = Self::new(code, error.to_string());
         hint.map_or(error.clone(), |hint| error.hint(hint))
     }

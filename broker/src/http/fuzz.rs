@@ -119,6 +119,7 @@ impl Registry {
             max_ttl: 3600,
             default_ttl: 3600,
             iam_source: None,
+            openapi: false,
             authorizer_base: None,
             event_bus: None,
             link_ttl: SIGNED_URL_LIFETIME,

@@ -16,14 +16,19 @@ const BODY: Duration = Duration::from_secs(10);
 
 /// Reads a JSON body. Rejects a query, another content type and a content encoding.
 pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
-    let (parts, body) = request.into_parts();
     // Do not ignore a query: in SECVULN-8630, an action in the URL had priority over the body.
-    if parts.uri.query().is_some() {
+    if request.uri().query().is_some() {
         return Err(ApiError::new(
             ErrorCode::InvalidRequest,
             "query parameters are not accepted; put the request in the JSON body",
         ));
     }
+    read_json_body(request).await
+}
+
+/// Reads a JSON body, on a route that also checks every parameter of the query.
+pub(super) async fn read_json_body(request: Request) -> Result<Vec<u8>, ApiError> {
+    let (parts, body) = request.into_parts();
     if !is_plain_json(&parts.headers) {
         return Err(ApiError::new(
             ErrorCode::UnsupportedMediaType,
@@ -50,13 +55,15 @@ pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
 
 /// Rejects a query and a body, on a route whose path says everything.
 pub(super) async fn read_nothing(request: Request) -> Result<(), ApiError> {
-    let (parts, body) = request.into_parts();
-    let refused = |what: &str| {
-        ApiError::new(ErrorCode::InvalidRequest, format!("this route takes no {what}"))
-    };
-    if parts.uri.query().is_some() {
+    if request.uri().query().is_some() {
         return Err(refused("query parameters"));
     }
+    read_no_body(request).await
+}
+
+/// Rejects a body, on a route that also checks every parameter of the query.
+pub(super) async fn read_no_body(request: Request) -> Result<(), ApiError> {
+    let body = request.into_body();
     let first = tokio::time::timeout(BODY, Limited::new(body, 0).collect()).await;
     match first {
         Ok(Ok(_)) => Ok(()),
@@ -64,6 +71,10 @@ pub(super) async fn read_nothing(request: Request) -> Result<(), ApiError> {
         Ok(Err(_)) => Err(refused("body that breaks off")),
         Err(_) => Err(refused("body, and none ended within 10 seconds")),
     }
+}
+
+fn refused(what: &str) -> ApiError {
+    ApiError::new(ErrorCode::InvalidRequest, format!("this route takes no {what}"))
 }
 
 /// Returns whether the client says that its body is JSON. [`read_json`] checks the rest.

@@ -3,6 +3,7 @@
 mod archive_body;
 mod checked_body;
 mod convert;
+mod convert_grants;
 mod decision;
 mod discovery;
 mod error;
@@ -12,6 +13,7 @@ mod health;
 mod json_body;
 pub mod lambda;
 mod malformed;
+mod openapi;
 mod reload;
 mod request_id;
 mod run_detached;
@@ -31,6 +33,7 @@ use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use openapi::openapi_document;
 pub use reload::{CertificateReloader, RELOAD_INTERVAL, Trigger, reload_certificate};
 pub use serve::{ConnectionTimeouts, ServeError, Server};
 pub use tls::{Certificate, CertificateProblem, Tls, TlsError};
@@ -39,7 +42,8 @@ pub use trace::log_panics;
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
 use v1::{
-    archives, detail, exchange, gateway, life, modules, publish, search, uploads, usage, whoami,
+    archives, detail, exchange, gateway, grants, life, modules, publish, search, uploads, usage,
+    whoami,
 };
 
 /// Returns the router of the whole service.
@@ -49,6 +53,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/.well-known/terraform.json", get(discovery::document))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/openapi.json", get(openapi::document))
         // With a proof, or with a signature that a gateway verified.
         .route(
             "/v1/token",
@@ -56,6 +61,10 @@ pub fn router(broker: Arc<Broker>) -> Router {
         )
         // With a token.
         .route("/v1/whoami", get(whoami::whoami))
+        .route(
+            "/v1/grants",
+            get(grants::list).post(grants::create).patch(grants::update).delete(grants::delete),
+        )
         // With a signed URL.
         .route("/v1/archives/{file}", get(archives::fetch))
         .fallback(no_such_route);

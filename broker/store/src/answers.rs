@@ -1,6 +1,5 @@
 //! The types that the public methods of the store take and return.
 
-use stile_core::grants::{Grant, Pin};
 use stile_core::package::source::{
     AllowedSources, ModuleSource, ObjectAddress, SourceRefusal, SourcesError,
 };
@@ -9,7 +8,7 @@ use stile_core::package::{
 };
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
-use stile_protocol::names::{Namespace, Permissions};
+use stile_protocol::names::Namespace;
 
 /// Evidence that an authentication was not used before, and that the required pin is set. Only the
 /// store creates it.
@@ -25,57 +24,6 @@ pub enum SingleUseOutcome {
     Replayed,
     /// Another request has pinned the principal to another unique id in the meantime.
     PinnedToAnother,
-}
-
-/// The creator's choices for a new grant. The evidence contains the namespace and the creator.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewGrant {
-    /// The principal that gets the grant.
-    pub principal: Principal,
-    /// The permissions. Never empty.
-    pub permissions: Permissions,
-    /// End of the grant in Unix seconds.
-    pub expires_at: Option<i64>,
-    /// A pin to set with the grant. It never replaces another pin.
-    pub pin: Option<Pin>,
-}
-
-/// The result of creating a grant.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Created {
-    /// The store created the grant.
-    Done {
-        /// The grant.
-        grant: Grant,
-        /// Whether the store knew nothing about its namespace before. A mistyped name is new, too.
-        new_namespace: bool,
-    },
-    /// The principal has a grant on that namespace already. Nothing changed.
-    Exists {
-        /// The existing grant.
-        grant: Grant,
-        /// The pin of the principal.
-        pin: Pin,
-    },
-    /// A principal with grants has a name that differs only by case. IAM treats both names as the
-    /// same.
-    DiffersByCase(Principal),
-    /// The principal has the maximum number of grants.
-    TooMany,
-    /// The request contains a pin, and the principal has another one. A pin applies to all its
-    /// grants.
-    PinnedOtherwise(Pin),
-}
-
-/// The result of changing a grant.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Updated {
-    /// The grant after the change.
-    Done(Grant),
-    /// The grant does not exist.
-    Absent,
-    /// The grant would allow nothing. Nothing changed.
-    WouldBeEmpty,
 }
 
 /// The record of a namespace.
@@ -225,29 +173,6 @@ pub enum NamespaceCreated {
     Done(NamespaceRecord),
     /// The store had a record before. Nothing changed.
     Exists(NamespaceRecord),
-}
-
-/// A change of a grant. It does not change other permissions.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Change {
-    /// Permissions to add.
-    pub set: Permissions,
-    /// Permissions to remove.
-    pub clear: Permissions,
-    /// The change of its end.
-    pub expires_at: ExpiryChange,
-}
-
-/// The change of a grant's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ExpiryChange {
-    /// The end does not change.
-    #[default]
-    Keep,
-    /// The grant has no end.
-    Never,
-    /// The grant ends at this time, in Unix seconds.
-    At(i64),
 }
 
 /// A revoked token.

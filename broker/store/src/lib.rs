@@ -17,6 +17,7 @@ mod deadlines;
 mod error;
 mod event_bus;
 mod files;
+mod grant_changes;
 mod keys;
 mod outgoing;
 mod records;
@@ -25,12 +26,12 @@ mod retry;
 mod store;
 
 pub use answers::{
-    AfterDownload, BegunUpload, Change, Created, DownloadTotal, ExpiryChange, FetchedUpload,
-    HostRecorded, Leftover, LifeChanged, LimitChange, LimitsChange, LimitsSet, Located, Location,
-    NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, NamespaceUsage, NewGrant,
-    ObjectChange, ObjectRefusal, PendingUpload, PermittedObject, Published, PublishedObject,
-    QuotaExceeded, Recorded, Revocations, RevokedPrincipal, RevokedToken, SingleUseOutcome,
-    SourcePublished, SourcesSet, Swept, Updated, UploadSession, VersionDetails,
+    AfterDownload, BegunUpload, DownloadTotal, FetchedUpload, HostRecorded, Leftover, LifeChanged,
+    LimitChange, LimitsChange, LimitsSet, Located, Location, NamespaceCreated, NamespaceLimits,
+    NamespaceRecord, NamespaceSummary, NamespaceUsage, ObjectChange, ObjectRefusal, PendingUpload,
+    PermittedObject, Published, PublishedObject, QuotaExceeded, Recorded, Revocations,
+    RevokedPrincipal, RevokedToken, SingleUseOutcome, SourcePublished, SourcesSet, Swept,
+    UploadSession, VersionDetails,
 };
 pub use aws::{
     AwsCause, AwsEndpoints, AwsService, AwsSession, EndpointsError, Place, region_of_profile,
@@ -43,10 +44,18 @@ pub use blobs::{
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use event_bus::{EventBus, EventBusName, EventBusNameError};
+pub use grant_changes::{
+    AfterGrant, Change, ChangeTerms, Created, DelegatedCreation, DelegatedDeletion,
+    DelegatedUpdate, Deleted, ExpiryChange, NewGrant, Updated, VisiblePage,
+};
 pub use keys::{KeyFile, Keys, Kms};
 pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
-pub use records::{COUNTS_PER_COMMIT, DynamoDb, MAX_WAITING, Migrated, Records, Sqlite};
+pub use records::{
+    COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased,
+    ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
+};
 pub use repaired::Repaired;
-pub use store::{AwsCreated, FolderCreated, Store};
+pub use retry::Retry;
+pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};

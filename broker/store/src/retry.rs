@@ -20,13 +20,17 @@ const LONGEST: u64 = 320;
 
 /// Counts the retries of one operation.
 #[derive(Debug, Default)]
-pub(crate) struct Retry {
+pub struct Retry {
     rounds: u32,
 }
 
 impl Retry {
-    /// Waits before the next retry. Returns an error if there were too many.
-    pub(crate) async fn wait(&mut self) -> Result<(), StoreError> {
+    /// Waits before the next retry.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], if there were too many.
+    pub async fn wait(&mut self) -> Result<(), StoreError> {
         if self.rounds >= ROUNDS {
             return Err(StoreError::busy("too many clients use the same record at the same time"));
         }

@@ -40,8 +40,12 @@ module "registry" {
     namespace   = "acme"
     permissions = ["download", "upload"]
   }]
+  owned_namespaces = ["acme"]
 
   source_buckets = var.source_buckets
+
+  # Whether teams may change the grants of their namespaces themselves.
+  delegated_grants = var.delegated_grants
 
   # For a trial, so that a destroy works; leave these three out in production.
   deletion_protection = !var.disposable

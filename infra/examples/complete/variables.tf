@@ -52,6 +52,13 @@ variable "source_buckets" {
   nullable = false
 }
 
+variable "delegated_grants" {
+  description = "Whether holders of `create_grant` and `delete_grant` change the grants of their namespaces through the API. Then an attacker in the function can write any grant."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "state_namespace" {
   description = "Owner of the states in the state backend, in any words."
   type        = string

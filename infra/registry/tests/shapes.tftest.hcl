@@ -215,24 +215,99 @@ run "behind_an_internal_load_balancer" {
   }
 }
 
-run "grants_become_commands" {
+run "grants_become_a_file" {
   variables {
+    owned_namespaces = ["web", "acme", "*"]
     grants = [
-      { principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["upload", "download"], expires = "90d" },
+      { principal = "arn:aws:iam::111122223333:role/deploy", namespace = "acme", permissions = ["upload", "download"], expires = "2027-01-31" },
       { principal = "account:111122223333", namespace = "*", permissions = ["download"] },
-      { principal = "sso:aws-us-gov:111122223333/Admin", namespace = "acme", permissions = ["download"], expires = "2027-01-31T18:00:00+01:00" },
-      { principal = "arn:aws-iso-b:iam::111122223333:user/team/alice", namespace = "acme", permissions = ["download"] },
     ]
   }
 
   assert {
-    condition = [for command in output.grant_commands : split(" --role-arn ", command)[1]] == [
-      "arn:aws:iam::111122223333:role/deploy --namespace 'acme' --download --upload --expires '90d' --skip-expired",
-      "account:111122223333 --namespace '*' --download --yes",
-      "sso:aws-us-gov:111122223333/Admin --namespace 'acme' --download --expires '2027-01-31T18:00:00+01:00' --skip-expired",
-      "arn:aws-iso-b:iam::111122223333:user/team/alice --namespace 'acme' --download",
-    ]
-    error_message = "One command a grant, as stile-admin takes it."
+    condition = output.grants_file == join("\n", [
+      "{\"version\": 1, \"owns\": [\"*\",\"acme\",\"web\"], \"grant\": [",
+      "{\"expires\":\"2027-01-31\",\"namespace\":\"acme\",\"permissions\":[\"download\",\"upload\"],\"principal\":\"arn:aws:iam::111122223333:role/deploy\"},",
+      "{\"expires\":null,\"namespace\":\"*\",\"permissions\":[\"download\"],\"principal\":\"account:111122223333\"}",
+      "]}",
+    ])
+    error_message = "One grant a line, as stile-admin reads it."
+  }
+
+  assert {
+    condition     = length(jsondecode(output.grants_file).grant) == 2
+    error_message = "The file is JSON."
+  }
+}
+
+run "a_list_without_grants_can_own_namespaces" {
+  command = plan
+
+  variables {
+    owned_namespaces = ["acme"]
+  }
+
+  assert {
+    condition     = jsondecode(output.grants_file) == jsondecode("{\"version\": 1, \"owns\": [\"acme\"], \"grant\": []}")
+    error_message = "Every grant on acme is deleted."
+  }
+}
+
+run "without_grants_there_is_a_file_that_owns_nothing" {
+  command = plan
+
+  assert {
+    condition     = jsondecode(output.grants_file) == jsondecode("{\"version\": 1, \"owns\": [], \"grant\": []}")
+    error_message = "The commands of the first deployment work without grants, too."
+  }
+}
+
+run "a_namespace_stays_owned_without_its_last_grant" {
+  command = plan
+
+  variables {
+    owned_namespaces = ["acme", "web"]
+    grants           = [{ principal = "account:111122223333", namespace = "acme", permissions = ["download"] }]
+  }
+
+  assert {
+    condition     = jsondecode(output.grants_file).owns == ["acme", "web"]
+    error_message = "stile-admin deletes the last grant on web."
+  }
+}
+
+run "by_default_the_function_writes_no_grant" {
+  assert {
+    condition = alltrue([
+      for statement in data.aws_iam_policy_document.store.statement : !startswith(statement.sid, "Grants") && !contains(statement.actions, "dynamodb:ConditionCheckItem")
+    ])
+    error_message = "No statement is about grants."
+  }
+
+  assert {
+    condition = alltrue(flatten([
+      for statement in data.aws_iam_policy_document.store.statement : [
+        for condition in statement.condition : length(setintersection(condition.values, ["folded *", "grants", "namespace *", "principal *"])) == 0
+      ]
+    ]))
+    error_message = "No condition lets a row of a grant through."
+  }
+}
+
+run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
+  variables {
+    delegated_grants = true
+  }
+
+  assert {
+    condition = {
+      for statement in data.aws_iam_policy_document.store.statement : statement.sid => [tolist(statement.actions), one([for condition in statement.condition : sort(condition.values)])] if startswith(statement.sid, "Grants")
+      } == {
+      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["grants", "namespace *", "principal *"])]
+      GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *"])]
+      GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *", "revocations"])]
+    }
+    error_message = "The function writes rows of grants, deletes those of lists, and checks documents."
   }
 }
 
@@ -343,23 +418,18 @@ run "a_grant_ends_when_stile_admin_says_it_can" {
   command = plan
 
   variables {
+    owned_namespaces = ["acme"]
     grants = [
       for index, expires in [
-        "never", "1s", "12h", "90d", "0090d", "1day 2h", "1day2h", "2 weeks 1M", "1.5 years", "0d 1s", " 90d ", "1000ms",
-        "2027-01-31", "2028-02-29", "2020-01-01", "9999-12-31",
+        "never", "2027-01-31", "2028-02-29", "2020-01-01", "9999-12-31",
         "2027-01-31T18:00:00Z", "2027-01-31t18:00:00z", "2027-01-31 18:00:00.25-23:59",
       ] : { principal = "account:${format("%012d", index)}", namespace = "acme", permissions = ["download"], expires = expires }
     ]
   }
 
   assert {
-    condition     = output.grant_commands[0] == "stile-admin grant create --table ${output.table} --bucket ${output.bucket} --kms-key ${output.token_key_arn} --role-arn account:000000000000 --namespace 'acme' --download --expires 'never' --skip-expired --yes"
+    condition     = [for grant in jsondecode(output.grants_file).grant : grant.expires] == [for grant in var.grants : grant.expires]
     error_message = "What was given is what stile-admin is given."
-  }
-
-  assert {
-    condition     = strcontains(output.grant_commands[5], "--expires '1day 2h' ") && strcontains(output.grant_commands[12], "--expires '2027-01-31' ")
-    error_message = "A duration with a space is one word of the command."
   }
 }
 

@@ -2,7 +2,7 @@
 //! that needs one downloads it.
 
 use stile_tests::aws::moto::Moto;
-use stile_tests::process::node;
+use stile_tests::process::{node, schemathesis};
 use stile_tests::terraform::{release, scanners};
 
 fn main() {
@@ -14,4 +14,5 @@ fn main() {
     }
     let _ = scanners::checkov();
     let _ = scanners::trivy();
+    let _ = schemathesis::installed();
 }

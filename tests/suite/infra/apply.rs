@@ -70,6 +70,7 @@ impl Applied {
             ("platform_arns", "[\"arn:aws:iam::111122223333:role/platform\"]".to_owned()),
             ("iam_route", "true".to_owned()),
             ("source_buckets", uses::source_buckets()),
+            ("delegated_grants", "true".to_owned()),
             ("disposable", "true".to_owned()),
         ];
         let mut applied = Self {
@@ -395,25 +396,19 @@ fn whatever_the_suite_has_called_is_granted() {
     assert!(refused.is_empty(), "called without a grant: {refused:#?}");
 }
 
-/// Grants with the command from the apply, publishes a module, and installs it as a user with
+/// Grants with the file from the apply, publishes a module, and installs it as a user with
 /// Terraform. Returns the requests that the function and the operator made to IAM.
 async fn serve(applied: &Applied) -> (BTreeSet<AwsRequest>, BTreeSet<AwsRequest>) {
     let work = AtWork::start(applied).await;
     let (_, refused) = work.install("1.0.0").await;
     assert!(refused.words().contains("401 Unauthorized"), "{refused:?}");
 
-    let commands = applied.registry["grant_commands"].as_array().unwrap();
-    let [command] = commands.as_slice() else { panic!("{commands:?}") };
-    let words: Vec<String> = command
-        .as_str()
-        .unwrap()
-        .split(' ')
-        .map(|word| word.trim_matches('\'').to_owned())
-        .collect();
-    let granted =
-        work.operate(applied, &words.iter().skip(1).map(String::as_str).collect::<Vec<_>>()).await;
+    let grants = applied.folder.path().join("grants.json");
+    std::fs::write(&grants, applied.output("grants_file")).unwrap();
+    let apply = ["grant", "apply", grants.to_str().unwrap(), "--skip-expired", "--yes"];
+    let granted = work.operate(applied, &apply).await;
     assert!(
-        granted.stdout.contains("created aws:111122223333:role/deploy on acme: download,upload"),
+        granted.stdout.starts_with("+ aws:111122223333:role/deploy on acme: download,upload\n"),
         "{granted:?}"
     );
 
@@ -491,6 +486,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
 
     uses::too_large_for_an_event(applied, work).await;
     uses::object_of_another_bucket(applied, work, publisher).await;
+    uses::grants_through_the_api(applied, work).await;
 
     // The first broker created the keyring, and another one opens it.
     started(applied, &work.proxy, &work.sts, &work.function, "second.log").await;

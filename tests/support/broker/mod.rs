@@ -3,7 +3,9 @@
 //! The test sets the clock, and the broker asks a local STS. Requests arrive in memory or over TCP.
 
 pub mod archives;
+pub mod contract;
 pub mod events;
+pub mod grants;
 pub mod journal;
 pub mod operator;
 pub mod reply;
@@ -39,7 +41,6 @@ use stile_protocol::region::{REGIONS, Region};
 use stile_store::{Created, EmbeddedDeadlines, Store};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
-use tower::ServiceExt;
 
 use crate::aws::emulated::EmulatedAws;
 use crate::aws::proxy::AwsProxy;
@@ -215,6 +216,7 @@ impl TestBroker {
             default_ttl: 3600,
             iam_source: None,
             authorizer_base: None,
+            openapi: false,
             event_bus: None,
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
@@ -371,11 +373,8 @@ impl TestBroker {
             let reply = self.get_anonymously(location).await;
             return (reply.status.as_u16(), reply.body);
         }
-        let answer = crate::process::programs::client(None)
-            .get(crate::terraform::as_fetched(location))
-            .send()
-            .await
-            .unwrap();
+        let client = crate::process::programs::client(None);
+        let answer = client.get(crate::terraform::as_fetched(location)).send().await.unwrap();
         (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
     }
 
@@ -488,9 +487,9 @@ impl TestBroker {
         self.send(request.body(archive.into()).unwrap()).await
     }
 
-    /// Sends a request to the router in memory.
+    /// Sends a request to the router in memory, and checks that the OpenAPI document has the answer.
     pub async fn send(&self, request: Request<Body>) -> Reply {
-        Reply::read(self.router.clone().oneshot(request).await.unwrap()).await
+        contract::send(self.router.clone(), request).await
     }
 
     /// Returns the same router as a Lambda function.
@@ -503,9 +502,8 @@ impl TestBroker {
         Function::new(self.router.clone(), Arc::clone(&self.broker), source, base)
     }
 
-    /// Serves over TCP with the default time limits, until the result is dropped.
-    ///
-    /// It uses TLS if the test gives certificate files.
+    /// Serves over TCP with the default time limits, until the result is dropped. It uses TLS if the
+    /// test gives certificate files.
     pub async fn serve(&self, tls: Option<&Files>) -> Serving {
         self.serve_with(0, tls, |router| router, ConnectionTimeouts::default()).await
     }

@@ -1,6 +1,6 @@
 //! Changes grants and revocations in tests with an operator's access, as the admin program does.
 
-use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, Pin};
+use stile_core::grants::{Grant, GrantNamespace, GrantTag, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
 use stile_core::package::source::{AllowedObjects, AllowedSource, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
@@ -8,7 +8,7 @@ use stile_core::token::TokenId;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
-    Change, Created, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
+    Change, Created, Deleted, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
     NamespaceCreated, NamespaceSummary, NewGrant, Repaired, Revocations, SingleUseOutcome,
     SourcesSet, Store, StoreError, Updated,
 };
@@ -57,16 +57,41 @@ impl Operated<'_> {
         namespace: GrantNamespace,
         change: Change,
     ) -> Result<Updated, StoreError> {
-        self.0.update_grant(&operator().grant_access(namespace), principal, change).await
+        self.0.update_grant(&operator().grant_access(namespace), principal, change, None).await
     }
 
-    /// Deletes a grant.
+    /// Changes a grant, if it is in the expected state.
+    pub async fn update_grant_if(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+        change: Change,
+        expected: &GrantTag,
+    ) -> Result<Updated, StoreError> {
+        let access = operator().grant_access(namespace);
+        self.0.update_grant(&access, principal, change, Some(expected)).await
+    }
+
+    /// Deletes a grant. Returns whether it existed.
     pub async fn delete_grant(
         &self,
         principal: Principal,
         namespace: GrantNamespace,
     ) -> Result<bool, StoreError> {
-        self.0.delete_grant(&operator().grant_access(namespace), principal).await
+        let access = operator().grant_access(namespace);
+        let deleted = self.0.delete_grant(&access, principal, None).await?;
+        Ok(deleted == Deleted::Done)
+    }
+
+    /// Deletes a grant, if it is in the expected state.
+    pub async fn delete_grant_if(
+        &self,
+        principal: Principal,
+        namespace: GrantNamespace,
+        expected: &GrantTag,
+    ) -> Result<Deleted, StoreError> {
+        let access = operator().grant_access(namespace);
+        self.0.delete_grant(&access, principal, Some(expected)).await
     }
 
     /// Lists grants.

@@ -7,6 +7,7 @@ pub mod home;
 pub mod node;
 pub mod previous;
 pub mod programs;
+pub mod schemathesis;
 pub mod tunnel;
 pub mod venv;
 

@@ -135,7 +135,8 @@ pub fn decide<R: Right>(
     })
 }
 
-fn allowed(
+/// Decides one permission without creating a right.
+pub(super) fn allowed(
     claims: &Claims,
     state: &PrincipalState,
     namespace: &Namespace,
@@ -152,7 +153,7 @@ fn allowed(
 }
 
 /// The namespaces in which a token's holder has a permission. Only [`permitted_namespaces`] creates it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PermittedNamespaces {
     /// All namespaces.
     All,

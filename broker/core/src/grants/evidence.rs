@@ -30,8 +30,8 @@ impl OperatorAccess {
 
 /// The right to create, change or delete grants on one namespace, or on all namespaces.
 ///
-/// Only an [`OperatorAccess`] gives it. The right `create_grant` of a principal is not enough: nobody
-/// may give what they lack, so that needs evidence of its own, for one grant.
+/// Only an [`OperatorAccess`] gives it. The right `create_grant` of a bearer is not enough: nobody may
+/// give what they lack. So a bearer has a [`DelegatedAccess`](super::DelegatedAccess).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrantAccess {
     actor: String,

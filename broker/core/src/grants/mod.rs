@@ -1,12 +1,15 @@
 //! Grants and authorisation decisions. These functions are pure: they take the caller's state and
 //! return a right or a [`Refusal`].
 //!
-//! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token.
+//! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token. [`delegate()`]
+//! authorises a bearer's change of the grants of others.
 
 mod decide;
+mod delegated;
 mod ending;
 mod entitle;
 mod evidence;
+mod tag;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,9 +21,14 @@ pub use decide::{
     Access, CreateGrant, DeleteGrant, Download, PackageAccess, PermittedNamespaces, Right, Upload,
     decide, permitted_namespaces,
 };
+pub use delegated::{
+    DelegatedAccess, DelegatedGrant, DelegationRefusal, ShownGrant, VisibleGrants, delegate,
+    grants_in_scope, visible_grants,
+};
 pub use ending::{EndingGrant, ending_grants};
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
+pub use tag::GrantTag;
 
 use crate::principal::{Principal, UniqueId};
 use crate::token::{KeyringSummary, TokenId};
@@ -84,6 +92,13 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// Returns until when its principal can create grants on its namespace, in Unix seconds, if it can
+    /// now. A grant without an end gives until [`i64::MAX`].
+    pub fn gives_until(&self, now: i64) -> Option<i64> {
+        let gives = self.allows(Permission::CreateGrant, now);
+        gives.then(|| self.expires_at.unwrap_or(i64::MAX))
+    }
+
     fn allows(&self, permission: Permission, now: i64) -> bool {
         self.permissions.contains(permission) && self.expires_at.is_none_or(|end| now < end)
     }
@@ -125,6 +140,20 @@ pub struct PrincipalState {
     pub revoked_tokens: HashSet<TokenId>,
     /// The keyring at the time of the read, so that every process notices a deleted key.
     pub keyring: KeyringSummary,
+    /// The revisions of the records of this state.
+    pub revisions: StateRevisions,
+}
+
+/// The revisions of the records that a state was read from.
+///
+/// A change that depends on the state has the condition that these records have not changed. Only the
+/// store compares them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateRevisions {
+    /// The revision of the grants of each of the caller's principals.
+    pub grants: Vec<(Principal, i64)>,
+    /// The revision of all revocations.
+    pub revocations: i64,
 }
 
 impl PrincipalState {
@@ -245,6 +274,7 @@ pub(crate) mod tests {
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: KeyringSummary::default(),
+            revisions: StateRevisions::default(),
         }
     }
 

@@ -3,6 +3,8 @@
 use chrono::NaiveDate;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
+use stile_core::clock::rfc3339;
+use stile_core::identity::PROOF_MAX_AHEAD;
 use stile_protocol::exchange::{self, RequestDocument};
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
@@ -12,7 +14,7 @@ use stile_protocol::strict_json::{FieldError, StrictObject};
 pub const MAX_AGE: i64 = 300;
 
 /// How far the clock of the signer may be ahead of the broker's, in seconds, inclusive.
-pub const MAX_AHEAD: i64 = 120;
+pub const MAX_AHEAD: i64 = PROOF_MAX_AHEAD;
 
 /// A proof in which every field has a valid format.
 ///
@@ -52,6 +54,12 @@ pub enum ProofError {
     /// The proof is from the future.
     #[error("the proof was signed more than 2 minutes ahead of this registry's clock")]
     FromFuture,
+    /// The proof can be a used one, because the records of used proofs are from a backup.
+    #[error("this registry was restored from a backup, and accepts only proofs that are signed from {} on", rfc3339(*.from))]
+    BeforeRestore {
+        /// The time from which proofs are accepted, in Unix seconds.
+        from: i64,
+    },
 }
 
 impl Proof {
@@ -127,6 +135,16 @@ impl Proof {
             return Err(ProofError::FromFuture);
         }
         Ok(())
+    }
+
+    /// Rejects a proof that was signed before that time, if there is one.
+    pub fn check_signed_from(&self, from: Option<i64>) -> Result<(), ProofError> {
+        match from {
+            Some(from) if self.unverified_signed_at < from => {
+                Err(ProofError::BeforeRestore { from })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns a digest of all fields, which identifies the proof for the single flight.

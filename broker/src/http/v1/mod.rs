@@ -6,6 +6,7 @@ pub(super) mod archives;
 pub(super) mod detail;
 pub(super) mod exchange;
 pub(super) mod gateway;
+pub(super) mod grants;
 pub(super) mod life;
 pub(super) mod modules;
 mod publication;

@@ -4,7 +4,8 @@ use std::error::Error;
 use std::io;
 use std::iter::successors;
 
-use aws_sdk_dynamodb::error::{ConnectorError, ErrorMetadata};
+use aws_sdk_dynamodb::error::{ConnectorError, ErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::error::ResourceNotFoundException;
 
 use crate::StoreError;
@@ -33,6 +34,16 @@ impl AwsCause {
     /// Returns the cause of an error. `None` if AWS did not cause it, or gave a rare reason.
     pub fn of(error: &StoreError) -> Option<Self> {
         chain(error.source()?).find_map(Self::of_one)
+    }
+
+    /// Returns whether the policies of the caller do not allow a write to the table.
+    ///
+    /// A read that they do not allow is another failure: then the store gives no answer at all. So is a
+    /// key that they do not allow.
+    pub fn is_denied_write(error: &StoreError) -> bool {
+        let is_write =
+            error.source().is_some_and(<dyn Error>::is::<SdkError<TransactWriteItemsError>>);
+        is_write && matches!(Self::of(error), Some(Self::Denied(said)) if is_write_to_table(&said))
     }
 
     fn of_one(error: &(dyn Error + 'static)) -> Option<Self> {
@@ -68,6 +79,19 @@ impl AwsCause {
     }
 }
 
+/// Returns whether AWS said that the caller may not write to a table: "User: … is not authorized to
+/// perform: dynamodb:PutItem on resource: arn:aws:dynamodb:…:table/… because …".
+fn is_write_to_table(said: &str) -> bool {
+    let writes = ["PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem"];
+    let denied = said.split_once("not authorized to perform: dynamodb:");
+    denied.and_then(|(_, denied)| denied.split_once(" on resource: ")).is_some_and(
+        |(action, resource)| {
+            let resource = resource.split_whitespace().next().unwrap_or_default();
+            writes.contains(&action) && resource.contains(":table/")
+        },
+    )
+}
+
 /// Returns the text of the innermost cause.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     chain(error).last().unwrap_or(error).to_string()
@@ -80,9 +104,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_dynamodb::error::SdkError;
     use aws_sdk_dynamodb::operation::get_item::GetItemError;
-    use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 
     use super::*;
 
@@ -137,6 +159,45 @@ mod tests {
         let expected = Some(AwsCause::Unreachable("half an answer".to_owned()));
         assert_eq!(breaks_off(end.into()), expected);
         assert_eq!(breaks_off("not JSON".into()), None);
+    }
+
+    #[test]
+    fn only_a_write_to_the_table_that_a_policy_denies_is_a_denied_write() {
+        let table = "arn:aws:dynamodb:eu-west-1:111122223333:table/stile";
+        let perform = |action: &str, resource: &str| {
+            format!(
+                "User: x is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows it"
+            )
+        };
+        let put = perform("dynamodb:PutItem", table);
+        let error =
+            |code: &str, said: &str| ErrorMetadata::builder().code(code).message(said).build();
+        let write = |code: &str, said: &str| {
+            let error = TransactWriteItemsError::generic(error(code, said));
+            let error: SdkError<TransactWriteItemsError> = SdkError::construction_failure(error);
+            AwsCause::is_denied_write(&StoreError::unavailable("x", error))
+        };
+        let read: SdkError<GetItemError> = SdkError::construction_failure(GetItemError::generic(
+            error("AccessDeniedException", &put),
+        ));
+        assert!(!AwsCause::is_denied_write(&StoreError::unavailable("x", read)));
+        assert!(!AwsCause::is_denied_write(&StoreError::busy("x")));
+        assert!(!write("ThrottlingException", &put));
+        let key = "arn:aws:kms:eu-west-1:111122223333:key/1";
+        for said in [
+            "",
+            &perform("kms:Decrypt", key),
+            &perform("kms:Decrypt", "arn:aws:kms:eu-west-1:111122223333:key/dynamodb:PutItem"),
+            &perform("dynamodb:PutItem", key),
+            &perform("dynamodb:GetItem", table),
+            &perform("dynamodb:PutItems", table),
+        ] {
+            assert!(!write("AccessDeniedException", said), "{said}");
+        }
+        for action in ["PutItem", "UpdateItem", "DeleteItem", "ConditionCheckItem"] {
+            let said = perform(&format!("dynamodb:{action}"), table);
+            assert!(write("AccessDeniedException", &said), "{said}");
+        }
     }
 
     #[test]

@@ -90,8 +90,7 @@ impl Disk {
 
     /// Returns the path of an archive's file.
     pub fn archive(&self, sha256: &str, format: Format) -> PathBuf {
-        let subfolder = sha256.get(..2).unwrap_or_default();
-        self.archives().join(subfolder).join(file_name(sha256, format.extension()))
+        self.folder.join(archive_path(sha256, format))
     }
 
     /// Moves a verified archive to its path. When this returns, the file is on disk under its name.
@@ -252,6 +251,17 @@ impl Disk {
         files::delete_abandoned(&self.incoming(), "", now)
             + files::delete_abandoned(&self.archives(), PROBE_PREFIX, now)
     }
+}
+
+/// Returns the path of an archive's file in a data folder.
+pub(crate) fn archive_path(sha256: &str, format: Format) -> PathBuf {
+    let subfolder = sha256.get(..2).unwrap_or_default();
+    Path::new("archives").join(subfolder).join(file_name(sha256, format.extension()))
+}
+
+/// Returns the path of the metadata of an archive in a data folder.
+pub(crate) fn metadata_path(sha256: &str) -> PathBuf {
+    metadata_files::place(Path::new(METADATA), sha256)
 }
 
 /// Returns the name of an archive's file.

@@ -27,7 +27,7 @@ pub(super) fn compress(json: &[u8]) -> Result<Vec<u8>, StoreError> {
 }
 
 /// Decompresses metadata. `name` is where it is stored, for messages.
-pub(super) fn decompress(compressed: &[u8], name: &str) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn decompress(compressed: &[u8], name: &str) -> Result<Vec<u8>, StoreError> {
     let corrupt = |error: io::Error| {
         StoreError::corrupt(format!("the metadata `{name}` is damaged")).caused_by(error)
     };

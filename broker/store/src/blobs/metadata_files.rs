@@ -11,7 +11,7 @@ use super::metadata::{compress, decompress, file_name};
 use crate::{StoreError, files};
 
 /// Returns the path of an archive's metadata in the folder of all metadata.
-fn place(folder: &Path, sha256: &str) -> PathBuf {
+pub(super) fn place(folder: &Path, sha256: &str) -> PathBuf {
     folder.join(sha256.get(..2).unwrap_or_default()).join(file_name(sha256))
 }
 

@@ -18,7 +18,8 @@ pub use disk::Disk;
 pub use disk_space::{DISK_RESERVE, DISK_RESERVE_MIB, SpaceAllocation};
 pub use s3::S3;
 
-pub(crate) use disk::{PublishLock, file_name};
+pub(crate) use disk::{PublishLock, archive_path, file_name, metadata_path};
+pub(crate) use metadata::decompress as decompress_metadata;
 pub(crate) use s3::{key as archive_key, parse_key as parse_archive_key};
 pub(crate) use source_buckets::SourceBuckets;
 pub use source_buckets::{OpenedObject, ReadObject, RecordedObject};

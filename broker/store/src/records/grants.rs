@@ -1,22 +1,59 @@
 //! The rules of grants, for every backend: whether a grant can be created, changed and deleted.
 
-use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
+use stile_core::grants::{Grant, GrantNamespace, GrantTag, MAX_GRANTS, Pin};
 use stile_core::package::source::AllowedSources;
 use stile_core::principal::{Principal, UniqueId};
-use stile_protocol::names::Permissions;
 
 use super::Records;
+use super::lease::{GrantLease, Leased};
 use super::model::{PrincipalGrants, StoredGrant};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::namespaces::Known;
 use super::retention::EXPIRED_GRANT_RETENTION;
 use crate::retry::Retry;
-use crate::{Change, Created, ExpiryChange, NamespaceLimits, NamespaceRecord, StoreError, Updated};
+use crate::{Change, Created, Deleted, NamespaceLimits, NamespaceRecord, StoreError, Updated};
+
+/// All grants of a store.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedGrants {
+    /// The grants, in order.
+    pub grants: Vec<Grant>,
+    /// The grants that this program cannot read: damaged ones, and those of a newer program.
+    pub unreadable: Vec<UnreadableGrant>,
+}
+
+/// The names of a grant that this program cannot read, so that it allows nothing here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreadableGrant {
+    /// The principal as it is stored. Empty if it cannot be read, either.
+    pub principal: String,
+    /// The namespace as it is stored. Empty if it cannot be read, either.
+    pub namespace: String,
+}
 
 /// The next step after the grants were read.
 enum Step<T> {
     Answer(T),
     Commit(T, Vec<Mutation>),
+}
+
+/// The result of an attempt to change grants.
+enum Changed<T> {
+    Done(T),
+    /// The backend cannot hold the result.
+    TooLarge,
+    LeaseLost,
+}
+
+impl<T> Changed<T> {
+    /// Returns the result, or this error if the backend cannot hold it.
+    fn or_else(self, too_large: impl FnOnce() -> StoreError) -> Result<Leased<T>, StoreError> {
+        match self {
+            Self::Done(answer) => Ok(Leased::Done(answer)),
+            Self::TooLarge => Err(too_large()),
+            Self::LeaseLost => Ok(Leased::Lost),
+        }
+    }
 }
 
 impl Records {
@@ -25,63 +62,80 @@ impl Records {
         &self,
         grant: Grant,
         pin: Option<Pin>,
-    ) -> Result<Created, StoreError> {
+        lease: Option<&mut GrantLease>,
+    ) -> Result<Leased<Created>, StoreError> {
         let principal = grant.principal.clone();
-        let created = self.change_grants(&principal, Some(&grant.namespace), |before, known| {
-            create(before, &grant, pin.as_ref(), known)
+        let on = Some(&grant.namespace);
+        let created = self.change_grants(&principal, on, lease, |before, known| {
+            create_step(before, &grant, pin.as_ref(), known)
         });
-        // A full document has the same remedy as too many grants: one grant on `*`.
-        Ok(created.await?.unwrap_or(Created::TooMany))
+        Ok(match created.await? {
+            Changed::Done(created) => Leased::Done(created),
+            // It has the same remedy as too many grants: one grant on `*`.
+            Changed::TooLarge => Leased::Done(Created::TooMany),
+            Changed::LeaseLost => Leased::Lost,
+        })
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
+    ///
+    /// With `expected`, it changes the grant only if its state has that tag at the time of the change.
     pub(crate) async fn update_grant(
         &self,
         principal: Principal,
         namespace: GrantNamespace,
         change: Change,
-    ) -> Result<Updated, StoreError> {
-        let updated = self.change_grants(&principal, None, |before, _| {
-            let Some(mut grant) = existing(before, &principal, &namespace)? else {
+        expected: Option<&GrantTag>,
+        lease: Option<&mut GrantLease>,
+    ) -> Result<Leased<Updated>, StoreError> {
+        let updated = self.change_grants(&principal, None, lease, |before, _| {
+            let Some(grant) = existing(before, &principal, &namespace)? else {
                 return Ok(Step::Answer(Updated::Absent));
             };
-            grant.permissions =
-                change.clear.iter().fold(grant.permissions.union(change.set), Permissions::without);
-            if grant.permissions.is_empty() {
+            if expected.is_some_and(|tag| !tag.is_of(&grant)) {
+                return Ok(Step::Answer(Updated::Differs(grant)));
+            }
+            let after = change.after(&grant);
+            if after.permissions.is_empty() {
                 return Ok(Step::Answer(Updated::WouldBeEmpty));
             }
-            match change.expires_at {
-                ExpiryChange::Keep => {}
-                ExpiryChange::Never => grant.expires_at = None,
-                ExpiryChange::At(end) => grant.expires_at = Some(end),
-            }
-            let update = mutation(&principal, before, GrantsChange::Update(grant.clone()));
-            Ok(Step::Commit(Updated::Done(grant), vec![update]))
+            let update = mutation(&principal, before, GrantsChange::Update(after.clone()));
+            Ok(Step::Commit(Updated::Done(after), vec![update]))
         });
-        updated.await?.ok_or_else(|| {
-            StoreError::busy(
-                "the document of the principal's grants is full; hint: replace grants by one on `*`",
-            )
-        })
+        updated.await?.or_else(full)
     }
 
-    /// Deletes a grant. Returns whether it existed.
+    /// Deletes a grant.
+    ///
+    /// With `expected`, it deletes the grant only if its state has that tag at the time of the
+    /// deletion.
     pub(crate) async fn delete_grant(
         &self,
         principal: Principal,
         namespace: GrantNamespace,
-    ) -> Result<bool, StoreError> {
+        expected: Option<&GrantTag>,
+        lease: Option<&mut GrantLease>,
+    ) -> Result<Leased<Deleted>, StoreError> {
         let on = namespace.to_string();
-        let deleted = self.change_grants(&principal, None, |before, _| {
+        let deleted = self.change_grants(&principal, None, lease, |before, _| {
             if !before.grants.iter().any(|stored| stored.on == on) {
-                return Ok(Step::Answer(false));
+                return Ok(Step::Answer(Deleted::Absent));
+            }
+            if let Some(tag) = expected {
+                // Without a tag, an unreadable grant can be deleted, too.
+                match existing(before, &principal, &namespace)? {
+                    Some(grant) if !tag.is_of(&grant) => {
+                        return Ok(Step::Answer(Deleted::Differs(grant)));
+                    }
+                    _ => {}
+                }
             }
             let delete = mutation(&principal, before, GrantsChange::Delete(namespace.clone()));
-            Ok(Step::Commit(true, vec![delete]))
+            Ok(Step::Commit(Deleted::Done, vec![delete]))
         });
         deleted
             .await?
-            .ok_or_else(|| StoreError::corrupt(format!("cannot write the grants of `{principal}`")))
+            .or_else(|| StoreError::corrupt(format!("cannot write the grants of `{principal}`")))
     }
 
     /// Returns grants in order: all, those of a principal, or those on a namespace.
@@ -93,17 +147,31 @@ impl Records {
         Ok(understood(self.stored_grants(principal, namespace).await?))
     }
 
+    /// Returns all grants in order, and the names of those that this program cannot read.
+    pub(crate) async fn listed_grants(&self) -> Result<ListedGrants, StoreError> {
+        let stored = self.stored_grants(None, None).await?;
+        let unreadable = stored.iter().filter(|stored| stored.grant.is_none());
+        let unreadable = unreadable
+            .map(|stored| UnreadableGrant {
+                principal: stored.who.clone(),
+                namespace: stored.on.clone(),
+            })
+            .collect();
+        Ok(ListedGrants { grants: understood(stored), unreadable })
+    }
+
     /// Reads a principal's grants, and the namespace of a new grant, and commits the mutations that
     /// `step` returns.
     ///
-    /// It tries again after each conflict with another writer. It returns `None` if the backend
-    /// cannot hold the result.
+    /// It tries again after each conflict with another writer. With `lease`, it makes no change if
+    /// another program has taken the lease, and each change renews it.
     async fn change_grants<T>(
         &self,
         principal: &Principal,
         creates_on: Option<&GrantNamespace>,
+        lease: Option<&mut GrantLease>,
         mut step: impl FnMut(&PrincipalGrants, Known) -> Result<Step<T>, StoreError>,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<Changed<T>, StoreError> {
         let mut retry = Retry::default();
         loop {
             let before = self.principal_grants(principal).await?;
@@ -112,19 +180,30 @@ impl Records {
                 Some(GrantNamespace::All) | None => Known::Recorded,
             };
             let (answer, mutations) = match step(&before, known)? {
-                Step::Answer(answer) => return Ok(Some(answer)),
+                Step::Answer(answer) => return Ok(Changed::Done(answer)),
                 Step::Commit(answer, mutations) => (answer, mutations),
             };
+            // The renewal is the first mutation, so its refusal is the one that the commit returns.
+            let renewal = lease.as_ref().map(|lease| lease.renewal());
+            let is_leased = renewal.is_some();
+            let mutations = renewal.into_iter().chain(mutations).collect();
             match self.commit(mutations).await? {
-                Outcome::Done => return Ok(Some(answer)),
-                Outcome::TooLarge => return Ok(None),
+                Outcome::Done => {
+                    if let Some(lease) = lease {
+                        lease.renewed();
+                    }
+                    return Ok(Changed::Done(answer));
+                }
+                Outcome::TooLarge => return Ok(Changed::TooLarge),
+                Outcome::Refused(0) if is_leased => return Ok(Changed::LeaseLost),
                 Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,
             }
         }
     }
 }
 
-fn create(
+/// Returns the next step of creating a grant.
+fn create_step(
     before: &PrincipalGrants,
     grant: &Grant,
     pin: Option<&Pin>,
@@ -142,17 +221,11 @@ fn create(
     if before.pin != Pin::Unpinned && pin.is_some_and(|wanted| *wanted != before.pin) {
         return Ok(Step::Answer(Created::PinnedOtherwise(before.pin.clone())));
     }
-    let forget: Vec<GrantNamespace> = before
-        .grants
-        .iter()
-        .filter_map(|stored| stored.grant.as_ref())
-        .filter(|held| held.expires_at.is_some_and(|end| ended_long_ago(end, grant.created_at)))
-        .map(|held| held.namespace.clone())
-        .collect();
+    let forget = outdated(before, grant.created_at);
     if before.grants.len() - forget.len() >= MAX_GRANTS {
         return Ok(Step::Answer(Created::TooMany));
     }
-    let create = GrantsChange::Create { grant: grant.clone(), forget };
+    let create = GrantsChange::Create { grant: grant.clone(), forget, reserves: true };
     let mut mutations = vec![mutation(principal, before, create)];
     let id: Option<Option<&UniqueId>> = match pin {
         None | Some(Pin::Unpinned) => None,
@@ -178,9 +251,20 @@ fn create(
     Ok(Step::Commit(created, mutations))
 }
 
+/// Returns the namespaces of the grants that ended long ago.
+pub(super) fn outdated(before: &PrincipalGrants, now: i64) -> Vec<GrantNamespace> {
+    before
+        .grants
+        .iter()
+        .filter_map(|stored| stored.grant.as_ref())
+        .filter(|held| held.expires_at.is_some_and(|end| ended_long_ago(end, now)))
+        .map(|held| held.namespace.clone())
+        .collect()
+}
+
 /// Returns the grant on that namespace, if any. If the store has one that cannot be read, it
 /// returns an error, so that the caller does not overwrite it.
-fn existing(
+pub(super) fn existing(
     before: &PrincipalGrants,
     principal: &Principal,
     namespace: &GrantNamespace,
@@ -195,7 +279,11 @@ fn existing(
     })
 }
 
-fn mutation(principal: &Principal, before: &PrincipalGrants, change: GrantsChange) -> Mutation {
+pub(super) fn mutation(
+    principal: &Principal,
+    before: &PrincipalGrants,
+    change: GrantsChange,
+) -> Mutation {
     Mutation::ChangeGrants { principal: principal.clone(), before: before.clone(), change }
 }
 
@@ -211,11 +299,18 @@ pub(super) fn understood(stored: Vec<StoredGrant>) -> Vec<Grant> {
     read.collect()
 }
 
+/// Returns the error for a document that cannot hold a change. Only new permissions and ends reach it.
+fn full() -> StoreError {
+    StoreError::full(
+        "the document of the principal's grants is full; hint: replace grants by one on `*`",
+    )
+}
+
 fn ended_long_ago(end: i64, now: i64) -> bool {
     end.saturating_add(EXPIRED_GRANT_RETENTION) <= now
 }
 
-fn alarm() {
+pub(super) fn alarm() {
     tracing::error!(
         alarm = "unreadable_grant",
         "a grant in the store cannot be read and allows nothing"

@@ -2,11 +2,15 @@
 //! registry has one.
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
-//! rules above it exist once: `grants`, `namespaces`, `quota`, `single_use`, `revocations`,
-//! `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and `outbox`.
+//! rules above it exist once: `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
+//! `single_use`, `revocations`, `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and
+//! `outbox`.
 
+mod delegated_grants;
 mod dynamodb;
 mod grants;
+mod grants_page;
+mod lease;
 mod life;
 pub(crate) mod model;
 pub(crate) mod mutation;
@@ -38,8 +42,11 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
 pub use dynamodb::DynamoDb;
+pub use grants::{ListedGrants, UnreadableGrant};
+pub use lease::{GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased};
 pub use outbox::MAX_WAITING;
 pub use sqlite::Sqlite;
+pub(crate) use sqlite::copies;
 pub use sqlite::migrations::Migrated;
 pub use usage::COUNTS_PER_COMMIT;
 
@@ -49,8 +56,9 @@ pub(crate) use uploads::UploadAdded;
 
 use crate::StoreError;
 use crate::retry::Retry;
+use grants_page::{Found, GrantsPage};
 use model::{
-    CallerRecords, KeyringAndHost, OpenUploads, PackageRecord, PrincipalGrants, Quota,
+    CallerRecords, KeyringAndHost, LeaseRecord, OpenUploads, PackageRecord, PrincipalGrants, Quota,
     RevocationRecords, StoredGrant, UploadRecord, VersionRecord,
 };
 use mutation::{Mutation, Outcome};
@@ -119,6 +127,13 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.grants(principal, namespace).await,
             Self::DynamoDb(dynamodb) => dynamodb.grants(principal, namespace).await,
+        }
+    }
+
+    async fn grants_page(&self, page: GrantsPage) -> Result<Found, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.grants_page(page).await,
+            Self::DynamoDb(dynamodb) => dynamodb.grants_page(&page).await,
         }
     }
 
@@ -261,6 +276,13 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.sealed_keyring().await,
             Self::DynamoDb(dynamodb) => dynamodb.sealed_keyring().await,
+        }
+    }
+
+    async fn grant_lease(&self) -> Result<LeaseRecord, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.grant_lease().await,
+            Self::DynamoDb(dynamodb) => dynamodb.grant_lease().await,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use stile_core::grants::{Grant, Pin};
+use stile_core::grants::{Grant, Pin, StateRevisions};
 use stile_core::package::source::ModuleSource;
 use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, SearchText, UploadId, Version};
 use stile_core::principal::Principal;
@@ -23,6 +23,8 @@ pub(crate) struct Revision(pub(crate) i64);
 /// One grant as the backend found it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct StoredGrant {
+    /// The principal as it is stored. Empty if it cannot be read.
+    pub(crate) who: String,
     /// The namespace as it is stored. It identifies the grant even if the rest cannot be read.
     pub(crate) on: String,
     /// The grant. `None` if this program does not understand it, so that it allows nothing.
@@ -53,6 +55,8 @@ pub(crate) struct CallerRecords {
     pub(crate) revoked_tokens: HashSet<TokenId>,
     /// The sealed keyring, if the keyring is a record.
     pub(crate) keyring: Option<SealedKeyring>,
+    /// The revisions of the grants and of the revocations.
+    pub(crate) revisions: StateRevisions,
     /// The latest download of a deprecated version by the first principal. A record that cannot be
     /// read counts as none, because nothing is decided by it.
     pub(crate) deprecated_download: Option<DeprecatedDownload>,
@@ -269,3 +273,11 @@ pub(crate) struct ClearKey {
 /// The sealed keyring, and the registry that the records are for. An unreadable host is an error
 /// only for callers that need the host.
 pub(crate) type KeyringAndHost = (Option<SealedKeyring>, Result<Option<Audience>, StoreError>);
+
+/// The lease on files of grants as a record. By default, nobody has ever held it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct LeaseRecord {
+    pub(crate) revision: i64,
+    /// The operator of the program that holds it.
+    pub(crate) holder: Option<String>,
+}

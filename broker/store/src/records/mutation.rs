@@ -20,8 +20,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::{ModuleAddress, Namespace};
 
 use super::model::{
-    CountedUsage, OpenUploads, PackageRecord, PrincipalGrants, Quota, RecordedNamespace, Revision,
-    RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
+    CountedUsage, LeaseRecord, OpenUploads, PackageRecord, PrincipalGrants, Quota,
+    RecordedNamespace, Revision, RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
 use super::stored_object::StoredObject;
 use crate::outgoing::SendingState;
@@ -43,6 +43,11 @@ pub(crate) enum Mutation {
     ClearPin { principal: Principal },
     /// Changes the grants of a principal, if they have not changed since the read.
     ChangeGrants { principal: Principal, before: PrincipalGrants, change: GrantsChange },
+    /// Changes nothing. The condition holds if no revocation has changed since the read.
+    KeepRevocations { before: Revision },
+    /// Changes nothing. The condition holds if the grants of the principal have not changed since the
+    /// read. A commit has it next to a change that depends on these grants.
+    KeepGrants { principal: Principal, before: Revision },
     /// Replaces all revocations, if they have not changed since the read.
     ChangeRevocations { before: RevocationRecords, after: RevocationRecords },
     /// Adds a version, if it does not exist. The revision of its package changes only by
@@ -122,15 +127,20 @@ pub(crate) enum Mutation {
     RemoveWebhook { name: WebhookName, id: String },
     /// Records the registry that the records are for, if none is recorded.
     AddHost(Audience),
+    /// Replaces the lease on files of grants, if its revision is still `before`. `after` has the
+    /// next one.
+    PutGrantLease { before: i64, after: LeaseRecord },
 }
 
 /// A change of one principal's grants.
 #[derive(Debug, Clone)]
 pub(crate) enum GrantsChange {
     /// Adds a grant, and deletes the grants on the namespaces in `forget`, which ended long ago.
-    /// The condition fails if another principal with grants has the same name in another case
+    ///
+    /// If it `reserves` the name, no principal with the same name in another case gets a grant from an
+    /// operator after it, and the condition fails if another one has reserved it
     /// ([`PrincipalGrants::same_name`]).
-    Create { grant: Grant, forget: Vec<GrantNamespace> },
+    Create { grant: Grant, forget: Vec<GrantNamespace>, reserves: bool },
     /// Changes the permissions and the end of a grant, and no other field.
     Update(Grant),
     /// Deletes a grant.

@@ -63,5 +63,6 @@ pub(crate) fn principal_state(caller: CallerRecords, keyring: KeyringSummary) ->
         revoked: caller.revoked,
         revoked_tokens: caller.revoked_tokens,
         keyring,
+        revisions: caller.revisions,
     }
 }

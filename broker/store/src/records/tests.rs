@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use rusqlite::Connection;
-use stile_core::grants::{Grant, Pin};
+use stile_core::grants::{Grant, GrantNamespace, GrantTag, Pin, StateRevisions};
 use stile_core::package::source::{ModuleSource, ObjectAddress};
 use stile_core::package::{
     AnnouncedArchive, Explanation, Format, Life, LifeChange, PackageAddress, SearchText, UploadId,
@@ -14,14 +14,14 @@ use stile_core::token::{KeyringSummary, TokenId};
 use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::{Permission, Permissions};
 
-use super::model::{ClearKey, Content, SealedKeyring, StoredArchive, VersionRecord};
+use super::model::{ClearKey, Content, Revision, SealedKeyring, StoredArchive, VersionRecord};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::stored_object::{ObjectState, StoredObject};
 use super::*;
 use crate::{
-    Change, Created, EmbeddedDeadlines, ExpiryChange, HostRecorded, LifeChanged, Published,
-    SingleUseOutcome,
+    Change, Created, Deleted, EmbeddedDeadlines, ExpiryChange, HostRecorded, LifeChanged,
+    Published, SingleUseOutcome, UnreadableGrant, Updated,
 };
 
 /// A database in its own temporary folder.
@@ -52,6 +52,39 @@ impl Database {
     async fn state(&self, principals: &[&Principal]) -> stile_core::grants::PrincipalState {
         let principals = principals.iter().map(|principal| (*principal).clone()).collect();
         principal_state(self.records.caller(principals).await.unwrap(), KeyringSummary::default())
+    }
+}
+
+/// Changes of single grants, which need no lease.
+impl Records {
+    async fn create_alone(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
+        self.create_grant(grant, pin, None).await.map(done)
+    }
+
+    async fn update_alone(
+        &self,
+        principal: Principal,
+        on: GrantNamespace,
+        change: Change,
+        tag: Option<&GrantTag>,
+    ) -> Result<Updated, StoreError> {
+        self.update_grant(principal, on, change, tag, None).await.map(done)
+    }
+
+    async fn delete_alone(
+        &self,
+        principal: Principal,
+        on: GrantNamespace,
+        tag: Option<&GrantTag>,
+    ) -> Result<Deleted, StoreError> {
+        self.delete_grant(principal, on, tag, None).await.map(done)
+    }
+}
+
+fn done<T>(leased: Leased<T>) -> T {
+    match leased {
+        Leased::Done(answer) => answer,
+        Leased::Lost => panic!("a change without a lease has lost it"),
     }
 }
 
@@ -110,18 +143,18 @@ async fn a_pin_never_replaces_another() {
     let store = &database.records;
     let first = Pin::Pinned(id("AROAEXAMPLEEXAMPLE222"));
     assert_eq!(
-        store.create_grant(grant("prod"), Some(first.clone())).await.unwrap(),
+        store.create_alone(grant("prod"), Some(first.clone())).await.unwrap(),
         Created::Done { grant: grant("prod"), new_namespace: true }
     );
     for other in [Pin::Disabled, Pin::Pinned(id("AROAOTHEROTHEROTHER22"))] {
-        let created = store.create_grant(grant("sandbox"), Some(other)).await.unwrap();
+        let created = store.create_alone(grant("sandbox"), Some(other)).await.unwrap();
         assert_eq!(created, Created::PinnedOtherwise(first.clone()));
     }
     assert_eq!(store.grants(None, None).await.unwrap().len(), 1);
     for same in [None, Some(first)] {
         let namespace = if same.is_some() { "same" } else { "none" };
         assert_eq!(
-            store.create_grant(grant(namespace), same).await.unwrap(),
+            store.create_alone(grant(namespace), same).await.unwrap(),
             Created::Done { grant: grant(namespace), new_namespace: true }
         );
     }
@@ -131,7 +164,7 @@ async fn a_pin_never_replaces_another() {
 async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not_overwritten() {
     let database = Database::new();
     for namespace in ["acme", "bare", "odd", "restricted"] {
-        database.records.create_grant(grant(namespace), None).await.unwrap();
+        database.records.create_alone(grant(namespace), None).await.unwrap();
     }
     database.by_hand(
         r#"UPDATE grants SET crit = '["hours"]' WHERE namespace = 'restricted';
@@ -141,14 +174,23 @@ async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not
     let state = database.state(&[&deploy()]).await;
     let on: Vec<String> = state.grants.iter().map(|grant| grant.namespace.to_string()).collect();
     assert_eq!(on, ["acme", "bare"]);
+    let listed = database.records.listed_grants().await.unwrap();
+    let unreadable = |on: &str| UnreadableGrant {
+        principal: deploy().as_str().to_owned(),
+        namespace: on.to_owned(),
+    };
+    assert_eq!(listed.unreadable, ["odd", "restricted"].map(unreadable));
     for namespace in ["odd", "restricted"] {
         let namespace = || namespace.parse().unwrap();
         let again = Grant { namespace: namespace(), ..grant("x") };
-        let refused = database.records.create_grant(again, None).await.unwrap_err();
+        let refused = database.records.create_alone(again, None).await.unwrap_err();
         assert_eq!(refused.kind(), crate::StoreErrorKind::Corrupt, "{refused}");
         let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
-        database.records.update_grant(deploy(), namespace(), change).await.unwrap_err();
-        assert!(database.records.delete_grant(deploy(), namespace()).await.unwrap());
+        database.records.update_alone(deploy(), namespace(), change, None).await.unwrap_err();
+        let tag = GrantTag::of(&grant("x"));
+        database.records.delete_alone(deploy(), namespace(), Some(&tag)).await.unwrap_err();
+        let deleted = database.records.delete_alone(deploy(), namespace(), None).await.unwrap();
+        assert_eq!(deleted, Deleted::Done);
     }
 }
 
@@ -157,7 +199,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
     let database = Database::new();
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let store = &database.records;
-    store.create_grant(grant("acme"), None).await.unwrap();
+    store.create_alone(grant("acme"), None).await.unwrap();
     let first = store.add_version(&address, &version("1.0.0"), record("aa"), None).await.unwrap();
     assert_eq!(first, Published::Created);
     database.by_hand(
@@ -165,7 +207,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
          ALTER TABLE modules ADD COLUMN note TEXT; UPDATE modules SET note = 'y';",
     );
     let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
-    store.update_grant(deploy(), "acme".parse().unwrap(), change).await.unwrap();
+    store.update_alone(deploy(), "acme".parse().unwrap(), change, None).await.unwrap();
     let second = store.add_version(&address, &version("1.1.0"), record("bb"), None).await.unwrap();
     assert_eq!(second, Published::Created);
     assert_eq!(database.text("SELECT note FROM grants").as_deref(), Some("x"));
@@ -233,12 +275,12 @@ async fn a_package_takes_ten_thousand_versions_and_no_more() {
 async fn creating_a_grant_deletes_grants_that_ended_long_ago() {
     let database = Database::new();
     let ended = Grant { expires_at: Some(100), ..grant("old") };
-    database.records.create_grant(ended.clone(), None).await.unwrap();
+    database.records.create_alone(ended.clone(), None).await.unwrap();
     for (namespace, now, listed) in
         [("a", 99 + EXPIRED_GRANT_RETENTION, true), ("b", 100 + EXPIRED_GRANT_RETENTION, false)]
     {
         let next = Grant { created_at: now, ..grant(namespace) };
-        database.records.create_grant(next, None).await.unwrap();
+        database.records.create_alone(next, None).await.unwrap();
         let grants = database.records.grants(None, None).await.unwrap();
         assert_eq!(grants.contains(&ended), listed, "{now}");
     }
@@ -334,11 +376,32 @@ async fn only_one_of_two_changes_of_a_revision_takes_effect() {
     let create = |namespace| Mutation::ChangeGrants {
         principal: deploy(),
         before: before.clone(),
-        change: GrantsChange::Create { grant: grant(namespace), forget: vec![] },
+        change: GrantsChange::Create { grant: grant(namespace), forget: vec![], reserves: true },
     };
     let commit = async |mutation| database.records.commit(vec![mutation]).await.unwrap();
     assert_eq!(commit(create("a")).await, Outcome::Done);
     assert_eq!(commit(create("b")).await, Outcome::Refused(0));
+}
+
+#[tokio::test]
+async fn a_commit_can_keep_the_grants_and_the_revocations_that_a_decision_saw() {
+    let database = Database::new();
+    let seen = async || database.state(&[&deploy()]).await.revisions;
+    let keep = async |seen: &StateRevisions| {
+        let (principal, before) = seen.grants[0].clone();
+        let grants = Mutation::KeepGrants { principal, before: Revision(before) };
+        let revocations = Mutation::KeepRevocations { before: Revision(seen.revocations) };
+        database.records.commit(vec![grants, revocations]).await.unwrap()
+    };
+    let before = seen().await;
+    assert_eq!(keep(&before).await, Outcome::Done);
+    let other = principal("aws:111122223333:role/other");
+    database.records.revoke_principal(other, 5).await.unwrap();
+    assert_eq!(keep(&before).await, Outcome::Refused(1));
+    let before = seen().await;
+    assert_eq!(keep(&before).await, Outcome::Done);
+    database.records.create_alone(grant("a"), None).await.unwrap();
+    assert_eq!(keep(&before).await, Outcome::Refused(0));
 }
 
 #[tokio::test]

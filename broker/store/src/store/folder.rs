@@ -15,7 +15,7 @@ use crate::records::{Migrated, Records, Sqlite};
 use crate::{AwsDeadlines, EmbeddedDeadlines, StoreError};
 
 /// The file name of the database.
-const DATABASE: &str = "stile.sqlite3";
+pub(super) const DATABASE: &str = "stile.sqlite3";
 
 /// The file name of the keyring.
 const KEYRING: &str = "keyring.json";
@@ -64,6 +64,7 @@ impl Store {
     pub fn open_folder(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let records = Sqlite::open(&database(folder)?, deadlines)?;
         Ok(Self {
+            restored_at: records.restored_at(),
             records: Records::Sqlite(records),
             blobs: Blobs::Disk(Disk::open(folder, deadlines)),
             keys: Keys::File(KeyFile::new(folder.join(KEYRING), deadlines)),
@@ -104,7 +105,7 @@ fn require_access(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Returns the path of the folder's database, if the folder has one that no other user can change.
-fn database(folder: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn database(folder: &Path) -> Result<PathBuf, StoreError> {
     let database = folder.join(DATABASE);
     require_access(folder)?;
     match fs::metadata(&database) {

@@ -1,7 +1,10 @@
 //! The store as the broker and operators use it. Every change takes evidence. The results are the
 //! same on all backends.
 
+mod backup;
+mod delegated_grants;
 mod folder;
+mod leased_grants;
 mod leftovers;
 mod listed_versions;
 mod metadata;
@@ -13,8 +16,10 @@ mod publish_guard;
 mod repair;
 mod sources;
 
-use stile_core::grants::{Grant, GrantAccess, GrantNamespace, OperatorAccess, PrincipalState};
-use stile_core::identity::SingleUse;
+use stile_core::grants::{
+    Grant, GrantAccess, GrantNamespace, GrantTag, OperatorAccess, Pin, PrincipalState,
+};
+use stile_core::identity::{PROOF_MAX_AHEAD, SingleUse};
 use stile_core::package::source::{AllowedSources, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::{Keyring, TokenId};
@@ -24,6 +29,7 @@ use stile_protocol::names::Namespace;
 
 use listed_versions::ListedVersions;
 
+pub use backup::{BackedUp, CopyProgress, Restored};
 pub use folder::FolderCreated;
 pub use on_aws::AwsCreated;
 
@@ -31,9 +37,9 @@ use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;
 use crate::records::{Records, principal_state};
 use crate::{
-    Change, Created, HostRecorded, LimitsChange, LimitsSet, NamespaceCreated, NamespaceLimits,
-    NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations, SingleUseOutcome,
-    SourcesSet, StoreError, Updated,
+    Change, Created, Deleted, HostRecorded, Leased, LimitsChange, LimitsSet, NamespaceCreated,
+    NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations,
+    SingleUseOutcome, SourcesSet, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -49,6 +55,8 @@ pub struct Store {
     /// The registry that the store was opened for. Operators open it without one, and then the
     /// registry in the records applies.
     audience: Option<Audience>,
+    /// When the store was restored from a backup of this program, in Unix seconds.
+    restored_at: Option<i64>,
 }
 
 impl Store {
@@ -61,6 +69,15 @@ impl Store {
     /// Returns the blob store.
     pub const fn blobs(&self) -> &Blobs {
         &self.blobs
+    }
+
+    /// Returns the time from which proofs must be signed, in Unix seconds. `None` if the store was
+    /// not restored from a backup of this program.
+    ///
+    /// Proofs that were used after the backup have no record. Each of them was signed at most
+    /// [`PROOF_MAX_AHEAD`] after the restore.
+    pub fn proofs_from(&self) -> Option<i64> {
+        self.restored_at.map(proofs_from)
     }
 
     /// Reads everything that a decision about a caller depends on. The first of the principals is
@@ -122,41 +139,43 @@ impl Store {
         self.keys.drop_keys(&self.records, self.audience.as_ref()).await
     }
 
-    /// Creates a grant. It does not change an existing one.
+    /// Creates a grant. It does not change an existing one, so the expected state is always none.
     pub async fn create_grant(
         &self,
         access: &GrantAccess,
         new: NewGrant,
         now: i64,
     ) -> Result<Created, StoreError> {
-        let grant = Grant {
-            principal: new.principal,
-            namespace: access.namespace().clone(),
-            permissions: new.permissions,
-            expires_at: new.expires_at,
-            created_by: access.actor().to_owned(),
-            created_at: now,
-        };
-        self.records.create_grant(grant, new.pin).await
+        let (grant, pin) = new_grant(access, new, now);
+        unleased(self.records.create_grant(grant, pin, None).await?)
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
+    ///
+    /// With `expected`, it changes the grant only if its state has that tag at the time of the change.
     pub async fn update_grant(
         &self,
         access: &GrantAccess,
         principal: Principal,
         change: Change,
+        expected: Option<&GrantTag>,
     ) -> Result<Updated, StoreError> {
-        self.records.update_grant(principal, access.namespace().clone(), change).await
+        let on = access.namespace().clone();
+        unleased(self.records.update_grant(principal, on, change, expected, None).await?)
     }
 
-    /// Deletes a grant. Returns whether it existed.
+    /// Deletes a grant.
+    ///
+    /// With `expected`, it deletes the grant only if its state has that tag at the time of the
+    /// deletion.
     pub async fn delete_grant(
         &self,
         access: &GrantAccess,
         principal: Principal,
-    ) -> Result<bool, StoreError> {
-        self.records.delete_grant(principal, access.namespace().clone()).await
+        expected: Option<&GrantTag>,
+    ) -> Result<Deleted, StoreError> {
+        let on = access.namespace().clone();
+        unleased(self.records.delete_grant(principal, on, expected, None).await?)
     }
 
     /// Returns grants in order: all, those of a principal, or those on a namespace.
@@ -320,4 +339,31 @@ impl Store {
         let records = (self.records.name().replace('`', ""), records);
         [records, blobs].into_iter().chain(keys).collect()
     }
+}
+
+fn new_grant(access: &GrantAccess, new: NewGrant, now: i64) -> (Grant, Option<Pin>) {
+    let grant = Grant {
+        principal: new.principal,
+        namespace: access.namespace().clone(),
+        permissions: new.permissions,
+        expires_at: new.expires_at,
+        created_by: access.actor().to_owned(),
+        created_at: now,
+    };
+    (grant, new.pin)
+}
+
+/// Returns the answer of a change without a lease.
+fn unleased<T>(leased: Leased<T>) -> Result<T, StoreError> {
+    match leased {
+        Leased::Done(answer) => Ok(answer),
+        // A change loses only a lease that it has.
+        Leased::Lost => Err(StoreError::busy("another program applies a file of grants")),
+    }
+}
+
+/// Returns the time from which proofs must be signed after a restore at that time.
+const fn proofs_from(restored_at: i64) -> i64 {
+    // A proof that was used in the second of the restore can be signed this far ahead.
+    restored_at.saturating_add(PROOF_MAX_AHEAD).saturating_add(1)
 }

@@ -53,6 +53,8 @@ impl Store {
             source_buckets: SourceBuckets::with(sdk, deadlines),
             listed_versions: ListedVersions::default(),
             audience,
+            // Amazon restores tables, so operators wait there: see `docs/operations.md`.
+            restored_at: None,
         }
     }
 

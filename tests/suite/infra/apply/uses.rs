@@ -1,5 +1,5 @@
-//! Uses of an applied registry that need more than its API: an archive that goes past the function,
-//! and an object of another bucket.
+//! Uses of an applied registry that need more than one program: an archive that goes past the
+//! function, an object of another bucket, and grants that a bearer changes.
 
 use std::sync::Arc;
 
@@ -8,13 +8,15 @@ use sha2::{Digest as _, Sha256};
 use stile_tests::aws::emulated::REGION;
 use stile_tests::aws::moto::ACCOUNT;
 use stile_tests::aws::source_bucket::SourceBucket;
+use stile_tests::broker::grants::path_of;
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{deploy, large_zip, module_zip};
 use stile_tests::dev_ca::DevCa;
 use stile_tests::lambda::Function;
 use stile_tests::lambda::function_url::FunctionUrlServer;
 use stile_tests::process::home::Home;
-use stile_tests::process::programs::{ADMIN, BROKER, free_port, program};
+use stile_tests::process::programs::{ADMIN, BROKER, HELPER, client, free_port, program};
+use stile_tests::sts::identity::Identity;
 
 use super::{Applied, AtWork};
 
@@ -44,6 +46,40 @@ pub(super) async fn object_of_another_bucket(applied: &Applied, work: &AtWork, p
     assert_eq!(ran.code, Some(0), "{ran:?}\n{}", work.broker.log());
     assert!(terraform.installed("tags").join("main.tf").is_file());
     bucket.remove("own/tags.zip", &version).await;
+}
+
+/// Changes grants through the API, as a role that holds `create_grant` and `delete_grant`.
+pub(super) async fn grants_through_the_api(applied: &Applied, work: &AtWork) {
+    for name in ["lead", "deputy"] {
+        let arn = format!("arn:aws:iam::111122223333:role/{name}");
+        let create = ["grant", "create", "--role-arn", &arn, "--namespace", "acme"];
+        let may = ["--create-grant", "--delete-grant", "--download"];
+        work.operate(applied, &[&create[..], &may].concat()).await;
+    }
+    let lead = work.home(&Identity::role("111122223333", "lead", "i-0abc"));
+    let get = ["get-token", "token", "--registry-host", &work.host];
+    let may = ["create_grant", "delete_grant", "download"].map(|name| ["--permission", name]);
+    let got = lead.run(&program(HELPER), &[&get[..], may.as_flattened()].concat()).await;
+    assert_eq!(got.code, Some(0), "{got:?}\n{}", work.broker.log());
+    let (ci, deputy) = ("aws:111122223333:role/ci", "aws:111122223333:role/deputy");
+    let new = json!({"principal": ci, "namespace": "acme", "permissions": ["download"]});
+    let ends = json!({"principal": ci, "namespace": "acme", "expires_at": "2999-01-31T00:00:00Z"});
+    for (method, path, body, status) in [
+        ("POST", "/v1/grants".to_owned(), Some(new), 201),
+        ("PATCH", "/v1/grants".to_owned(), Some(ends), 200),
+        ("GET", "/v1/grants".to_owned(), None, 200),
+        ("DELETE", path_of(ci, "acme"), None, 204),
+        ("DELETE", path_of(deputy, "acme"), None, 204),
+    ] {
+        let request = client(None).request(method.parse().unwrap(), work.broker.url(&path));
+        let request = request.bearer_auth(got.stdout.trim());
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_string()),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {path}\n{}", work.broker.log());
+    }
 }
 
 /// Publishes an archive that goes past the function into the bucket. Lambda starts the function.

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use stile_core::grants::Pin;
+use stile_core::grants::{Pin, StateRevisions};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
 use super::DynamoDb;
-use super::grants::{grants_key, of_principal, pin_key, read_pin};
+use super::grants::{grants_key, of_principal, pin_key, read_pin, revision_of};
 use super::table::Key;
 use super::{revocations, single, usage};
 use crate::StoreError;
@@ -40,6 +40,16 @@ impl DynamoDb {
         let is_revoked = |principal: &&Principal| {
             all.principals.iter().any(|(revoked, _)| revoked == principal.as_str())
         };
+        let revisions = StateRevisions {
+            grants: principals
+                .iter()
+                .map(|principal| {
+                    let row = found.get(&grants_key(principal));
+                    (principal.clone(), revision_of(row).0)
+                })
+                .collect(),
+            revocations: all.revision.0,
+        };
         let token = |(id, _): &(serde_json::Value, i64)| TokenId::parse(id.as_str()?);
         Ok(CallerRecords {
             grants: principals
@@ -50,6 +60,7 @@ impl DynamoDb {
             revoked: principals.iter().find(is_revoked).cloned(),
             revoked_tokens: all.tokens.iter().filter_map(token).collect::<HashSet<_>>(),
             keyring: single::read_keyring(found.get(&keyring_key))?,
+            revisions,
             deprecated_download: deprecated_key
                 .and_then(|key| usage::read_deprecated(found.get(&key)?)),
         })

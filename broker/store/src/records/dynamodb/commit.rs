@@ -72,6 +72,12 @@ impl DynamoDb {
                     None => return Ok(Rendered::TooLarge),
                 }
             }
+            Mutation::KeepGrants { principal, before } => {
+                vec![Write::check(grants::grants_key(principal)).only_if_revision(before.0)]
+            }
+            Mutation::KeepRevocations { before } => {
+                vec![Write::check(revocations::key()).only_if_revision(before.0)]
+            }
             Mutation::ChangeRevocations { before, after } => {
                 match revocations::write(before.revision, after) {
                     Some(write) => vec![write],
@@ -158,6 +164,9 @@ impl DynamoDb {
             Mutation::AddWebhook(webhook) => vec![webhooks::add(webhook)],
             Mutation::RemoveWebhook { name, id } => webhooks::remove(name, id),
             Mutation::AddHost(host) => vec![single::add_host(host)],
+            Mutation::PutGrantLease { before, after } => {
+                vec![single::put_grant_lease(*before, after)]
+            }
         };
         Ok(Rendered::Writes(writes))
     }

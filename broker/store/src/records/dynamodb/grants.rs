@@ -15,13 +15,17 @@ use stile_protocol::names::Permissions;
 use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
 use super::table::{Key, TTL, Write};
 use super::{DynamoDb, compression};
-use crate::StoreError;
+use crate::records::grants_page::{Found, GrantsPage, Source};
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 use crate::records::mutation::GrantsChange;
 use crate::records::retention::EXPIRED_GRANT_RETENTION;
+use crate::{StoreError, StoreErrorKind};
 
 /// The partition of the list of all grants.
 const ALL: &str = "grants";
+
+/// The rows that one call reads for a page of grants. A bearer can see few of them.
+const ROWS: usize = 250;
 
 /// The fields of an entry, which its `crit` may name.
 const KNOWN: [&str; 5] = ["on", "may", "until", "by", "at"];
@@ -68,11 +72,49 @@ impl DynamoDb {
         let mut grants = Vec::new();
         let partition = on.map_or_else(|| ALL.to_owned(), |on| namespace_partition(&on));
         self.query(&partition, "", |row| {
-            grants.push(row.map_or_else(unreadable, |row| from_row(&row)));
+            grants.push(row.map_or_else(|| unreadable(""), |row| from_row(&row)));
             false
         })
         .await?;
         Ok(grants)
+    }
+
+    /// Returns one page of grants, in order.
+    pub(crate) async fn grants_page(&self, page: &GrantsPage) -> Result<Found, StoreError> {
+        let mut collected = page.collect();
+        let after = page.after.as_ref();
+        let (partition, first) = match &page.source {
+            Source::Principal(principal) => {
+                let row = match self.row(&grants_key(principal)).await {
+                    // A document of a newer format shows nothing, as every other unreadable one.
+                    Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                        collected.add(unreadable(principal.as_str()));
+                        return Ok(collected.finish());
+                    }
+                    row => row?,
+                };
+                for grant in of_principal(principal, row.as_ref()) {
+                    if collected.add(grant) {
+                        break;
+                    }
+                }
+                return Ok(collected.finish());
+            }
+            // Where a list continues. The page skips the first row, if it has it already.
+            Source::Namespace(on) => (
+                namespace_partition(&on.to_string()),
+                after.map(|after| after.principal.to_string()),
+            ),
+            Source::All => (
+                ALL.to_owned(),
+                after.map(|after| list_sort_key(&after.principal, &after.namespace.to_string())),
+            ),
+        };
+        self.query_pages_from(&partition, &first.unwrap_or_default(), ROWS, |row| {
+            collected.add(row.map_or_else(|| unreadable(""), |row| from_row(&row)))
+        })
+        .await?;
+        Ok(collected.finish())
     }
 }
 
@@ -84,8 +126,8 @@ pub(super) fn writes(
 ) -> Option<Vec<Write>> {
     let mut entries: Vec<(String, Value)> =
         before.grants.iter().map(|grant| (grant.on.clone(), grant.raw.clone())).collect();
-    let mut writes = match change {
-        GrantsChange::Create { grant, forget } => {
+    let writes = match change {
+        GrantsChange::Create { grant, forget, reserves } => {
             let forget: Vec<String> = forget.iter().map(ToString::to_string).collect();
             entries.retain(|(on, _)| !forget.contains(on));
             let on = grant.namespace.to_string();
@@ -94,6 +136,9 @@ pub(super) fn writes(
             // Insert it at its place in the order, so that lists are in order.
             let at = entries.partition_point(|(other, _)| *other < on);
             entries.insert(at, (on, Value::Object(entry)));
+            if !reserves {
+                return finish(principal, before, entries, writes);
+            }
             let name = principal.as_str();
             let held = Write::put(folded_key(principal), [("principal", text(name))])
                 .only_if("attribute_not_exists(pk) OR principal = :principal");
@@ -113,12 +158,23 @@ pub(super) fn writes(
             entries.retain(|(other, _)| *other != on);
             let mut writes: Vec<Write> =
                 list_keys(principal, &on).map(Write::delete).into_iter().collect();
-            if entries.is_empty() {
+            // The name can be reserved for another principal.
+            if entries.is_empty() && before.same_name.as_deref() == Some(principal.as_str()) {
                 writes.push(Write::delete(folded_key(principal)));
             }
             writes
         }
     };
+    finish(principal, before, entries, writes)
+}
+
+/// Adds the write of the document with these entries. `None` if it would become too large.
+fn finish(
+    principal: &Principal,
+    before: &PrincipalGrants,
+    entries: Vec<(String, Value)>,
+    mut writes: Vec<Write>,
+) -> Option<Vec<Write>> {
     let entries: Value = entries.into_iter().map(|(_, entry)| entry).collect();
     // An empty document is not deleted. If its revision started again, a delayed writer could
     // mistake it for the old document.
@@ -161,8 +217,16 @@ pub(super) fn pin_key(principal: &Principal) -> Key {
 /// Reads the grants of a principal from its document.
 pub(super) fn of_principal(principal: &Principal, row: Option<&Row>) -> Vec<StoredGrant> {
     let Some(row) = row else { return Vec::new() };
-    let Some((_, entries)) = read_document(row) else { return vec![unreadable()] };
+    let Some((_, entries)) = read_document(row) else {
+        return vec![unreadable(principal.as_str())];
+    };
     entries.into_iter().map(|entry| stored(principal, entry)).collect()
+}
+
+/// Returns the revision of a principal's document. An unreadable one has a revision that no condition
+/// allows.
+pub(super) fn revision_of(row: Option<&Row>) -> Revision {
+    Revision(row.map_or(0, |row| read_number(row, "revision").unwrap_or(-1)))
 }
 
 /// Reads a pin from its item.
@@ -178,8 +242,8 @@ pub(super) fn read_pin(principal: &Principal, row: Option<&Row>) -> Result<Pin, 
     }
 }
 
-fn unreadable() -> StoredGrant {
-    StoredGrant { on: String::new(), grant: None, raw: Value::Null }
+fn unreadable(who: &str) -> StoredGrant {
+    StoredGrant { who: who.to_owned(), on: String::new(), grant: None, raw: Value::Null }
 }
 
 fn read_document(row: &Row) -> Option<(i64, Vec<Value>)> {
@@ -190,7 +254,12 @@ fn read_document(row: &Row) -> Option<(i64, Vec<Value>)> {
 
 fn stored(principal: &Principal, entry: Value) -> StoredGrant {
     let on = entry.get("on").and_then(Value::as_str).unwrap_or_default().to_owned();
-    StoredGrant { on, grant: read_entry(principal, &entry), raw: entry }
+    StoredGrant {
+        who: principal.as_str().to_owned(),
+        on,
+        grant: read_entry(principal, &entry),
+        raw: entry,
+    }
 }
 
 fn read_entry(principal: &Principal, entry: &Value) -> Option<Grant> {
@@ -223,9 +292,15 @@ fn namespace_partition(on: &str) -> String {
 /// namespace.
 fn list_keys(principal: &Principal, on: &str) -> [Key; 2] {
     [
-        Key::new(ALL, format!("{principal} {on}")),
+        Key::new(ALL, list_sort_key(principal, on)),
         Key::new(namespace_partition(on), principal.as_str()),
     ]
+}
+
+/// Returns the sort key in the list of all grants. Its order is that of principals, and then that of
+/// namespaces, because a space sorts before every character of a principal.
+fn list_sort_key(principal: &Principal, on: &str) -> String {
+    format!("{principal} {on}")
 }
 
 /// Returns the writes of a grant's items in the lists. An item has the fields of the grant, and
@@ -271,7 +346,8 @@ fn from_row(row: &Row) -> StoredGrant {
         let principal = Principal::parse_stored(read_text(row, "principal")?).ok()?;
         read_entry(&principal, &entry)
     };
-    StoredGrant { grant: read(), on, raw: Value::Null }
+    let who = read_text(row, "principal").unwrap_or_default().to_owned();
+    StoredGrant { who, grant: read(), on, raw: Value::Null }
 }
 
 #[cfg(test)]
@@ -325,9 +401,13 @@ mod tests {
         assert_eq!(readable(&grants), ["acme", "newer"]);
         assert_eq!(grants.len(), 12);
         for document in ["", "{}", "[", "null"] {
-            assert_eq!(of_principal(&deploy(), Some(&row(document))), [unreadable()], "{document}");
+            assert_eq!(
+                of_principal(&deploy(), Some(&row(document))),
+                [unreadable(deploy().as_str())],
+                "{document}"
+            );
         }
-        assert_eq!(of_principal(&deploy(), Some(&Row::new())), [unreadable()]);
+        assert_eq!(of_principal(&deploy(), Some(&Row::new())), [unreadable(deploy().as_str())]);
         assert_eq!(of_principal(&deploy(), None), []);
     }
 

@@ -1,4 +1,5 @@
-//! The items of which a registry has one: its host, and its sealed keyring.
+//! The items of which a registry has one: its host, its sealed keyring, and the lease on files of
+//! grants.
 //!
 //! A broker never writes the host. The creator of the table writes it once, and no request can
 //! change it.
@@ -9,7 +10,7 @@ use super::DynamoDb;
 use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
 use super::table::{Key, Write};
 use crate::StoreError;
-use crate::records::model::{KeyringAndHost, SealedKeyring};
+use crate::records::model::{KeyringAndHost, LeaseRecord, SealedKeyring};
 use crate::records::sealed_keyring;
 
 /// The only attribute of the host's item.
@@ -27,6 +28,23 @@ impl DynamoDb {
         let (keyring, host) = (keyring_key(), host_key());
         let found = self.rows(&[keyring.clone(), host.clone()]).await?;
         Ok((read_keyring(found.get(&keyring))?, self.read_host(found.get(&host))))
+    }
+
+    /// Returns the lease on files of grants.
+    pub(crate) async fn grant_lease(&self) -> Result<LeaseRecord, StoreError> {
+        let Some(row) = self.row(&lease_key()).await? else { return Ok(LeaseRecord::default()) };
+        let read = || {
+            Some(LeaseRecord {
+                revision: read_number(&row, "revision")?,
+                holder: match row.get("holder") {
+                    None => None,
+                    Some(_) => Some(read_text(&row, "holder")?.to_owned()),
+                },
+            })
+        };
+        read().ok_or_else(|| {
+            StoreError::corrupt("cannot read the lease on files of grants in the table")
+        })
     }
 
     /// Reads the host from its item. An unreadable item is an error. Otherwise, only a flag would
@@ -60,6 +78,20 @@ pub(super) fn put_keyring(before: i64, keyring: &SealedKeyring) -> Write {
         ("keys", text(sealed_keyring::keys_to_text(&keyring.keys))),
     ];
     Write::put(keyring_key(), clear.into_iter().chain(blob)).only_if_revision(before)
+}
+
+/// Returns the write of the lease on files of grants.
+///
+/// It never deletes the item. If its revision started again, a delayed writer could mistake it for
+/// the old one.
+pub(super) fn put_grant_lease(before: i64, lease: &LeaseRecord) -> Write {
+    let holder = lease.holder.as_ref().map(|holder| ("holder", text(holder.as_str())));
+    let fields = [("revision", number(lease.revision))];
+    Write::put(lease_key(), fields.into_iter().chain(holder)).only_if_revision(before)
+}
+
+fn lease_key() -> Key {
+    Key::new("grant lease", "lease")
 }
 
 /// Returns the key of the keyring's item.

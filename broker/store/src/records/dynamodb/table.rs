@@ -14,6 +14,7 @@
 //! | open uploads to a namespace | `uploads N` / `open` | in the same batch |
 //! | all modules; those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
 //! | keyring; registry host | `keyring` / `keyring`; `host` / `host` | one batch |
+//! | lease on files of grants | `grant lease` / `lease` | one read |
 //! | all revocations | `revocations` / `revocations` | one read |
 //! | texts of modules, for the search | `search N` / `00` to `63` | one paged query |
 //! | one upload | `upload I` / `upload` | one read |
@@ -33,7 +34,8 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, Delete, KeysAndAttributes, Put, Select, TransactWriteItem, Update,
+    AttributeValue, ConditionCheck, Delete, KeysAndAttributes, Put, Select, TransactWriteItem,
+    Update,
 };
 
 use super::DynamoDb;
@@ -86,6 +88,8 @@ pub(super) struct Write {
     key: Key,
     row: Option<Row>,
     update: Option<Cow<'static, str>>,
+    /// Whether the write changes nothing, and has only its condition.
+    is_check: bool,
     condition: Option<Cow<'static, str>>,
     names: HashMap<String, String>,
     values: Row,
@@ -115,10 +119,16 @@ impl Write {
             key,
             row: None,
             update: None,
+            is_check: false,
             condition: None,
             names: HashMap::new(),
             values: Row::new(),
         }
+    }
+
+    /// Creates a write that changes nothing. The transaction takes place only if its condition holds.
+    pub(super) fn check(key: Key) -> Self {
+        Self { is_check: true, ..Self::delete(key) }
     }
 
     /// Adds a condition to the write.
@@ -187,6 +197,13 @@ impl Write {
                 .set_expression_attribute_values(values)
                 .build()
                 .map(|update| TransactWriteItem::builder().update(update)),
+            (None, None) if self.is_check => ConditionCheck::builder()
+                .table_name(table)
+                .set_key(Some(self.key.row()))
+                .set_condition_expression(condition)
+                .set_expression_attribute_values(values)
+                .build()
+                .map(|check| TransactWriteItem::builder().condition_check(check)),
             (None, None) => Delete::builder()
                 .table_name(table)
                 .set_key(Some(self.key.row()))
@@ -287,6 +304,18 @@ impl DynamoDb {
     ) -> Result<(), StoreError> {
         // A key condition may not have an empty string.
         let sort_key = (!last.is_empty()).then_some(("sk > :sk", last));
+        self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
+    }
+
+    /// Reads every row of a partition whose sort key is at least `first`, in the same way.
+    pub(super) async fn query_pages_from(
+        &self,
+        pk: &str,
+        first: &str,
+        page: usize,
+        enough: impl FnMut(Option<Row>) -> bool,
+    ) -> Result<(), StoreError> {
+        let sort_key = (!first.is_empty()).then_some(("sk >= :sk", first));
         self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
     }
 

@@ -2,12 +2,11 @@
 
 use std::collections::HashSet;
 
-use rusqlite::Connection;
-use stile_core::grants::Pin;
+use stile_core::grants::{Pin, StateRevisions};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
-use super::{Sqlite, database_error, grants, rows, single, text, usage};
+use super::{Sqlite, database_error, grants, revocations, single, usage};
 use crate::StoreError;
 use crate::records::model::CallerRecords;
 
@@ -23,9 +22,17 @@ impl Sqlite {
             let snapshot = connection.unchecked_transaction().map_err(database_error)?;
             let mut all = Vec::new();
             let mut revoked = None;
+            let revocations = revocations::all(&snapshot)?;
+            let is_revoked = |principal: &Principal| {
+                revocations.principals.iter().any(|(revoked, _)| revoked == principal.as_str())
+            };
+            let mut revisions =
+                StateRevisions { grants: Vec::new(), revocations: revocations.revision.0 };
             for principal in &principals {
-                all.extend(grants::of_principal(&snapshot, principal)?);
-                if revoked.is_none() && is_revoked(&snapshot, principal)? {
+                let (of_principal, revision) = grants::of_principal(&snapshot, principal)?;
+                all.extend(of_principal);
+                revisions.grants.push((principal.clone(), revision.0));
+                if revoked.is_none() && is_revoked(principal) {
                     revoked = Some(principal.clone());
                 }
             }
@@ -33,9 +40,11 @@ impl Sqlite {
                 None => Pin::Unpinned,
                 Some(principal) => grants::pin_of(&snapshot, principal)?,
             };
-            let tokens = rows(&snapshot, "SELECT jti FROM revoked_tokens", [])?;
-            let revoked_tokens: HashSet<TokenId> =
-                tokens.iter().filter_map(|row| TokenId::parse(text(row.first())?)).collect();
+            let revoked_tokens: HashSet<TokenId> = revocations
+                .tokens
+                .iter()
+                .filter_map(|(id, _)| TokenId::parse(id.as_str()?))
+                .collect();
             let keyring = single::keyring(&snapshot)?;
             let deprecated_download = match principals.first() {
                 None => None,
@@ -47,16 +56,10 @@ impl Sqlite {
                 revoked,
                 revoked_tokens,
                 keyring,
+                revisions,
                 deprecated_download,
             })
         })
         .await
     }
-}
-
-fn is_revoked(connection: &Connection, principal: &Principal) -> Result<bool, StoreError> {
-    connection
-        .prepare_cached("SELECT 1 FROM revoked_principals WHERE principal = ?1")
-        .and_then(|mut statement| statement.exists([principal.as_str()]))
-        .map_err(database_error)
 }

@@ -64,7 +64,14 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let unchanged = grants::revision_of(transaction, principal)? == before.revision;
             let same_name = grants::same_name(transaction, principal)?;
             let free = same_name.is_none_or(|name| name == principal.as_str());
-            Ok(unchanged && (free || !matches!(change, GrantsChange::Create { .. })))
+            Ok(unchanged
+                && (free || !matches!(change, GrantsChange::Create { reserves: true, .. })))
+        }
+        Mutation::KeepGrants { principal, before } => {
+            Ok(grants::revision_of(transaction, principal)? == *before)
+        }
+        Mutation::KeepRevocations { before } => {
+            Ok(revocations::all(transaction)?.revision == *before)
         }
         Mutation::ChangeRevocations { before, .. } => {
             Ok(revocations::all(transaction)?.revision == before.revision)
@@ -111,6 +118,9 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         Mutation::PutKeyring { before, .. } => {
             let revision = single::keyring(transaction)?.map_or(0, |keyring| keyring.revision);
             Ok(revision == *before)
+        }
+        Mutation::PutGrantLease { before, .. } => {
+            Ok(single::grant_lease(transaction)?.revision == *before)
         }
         Mutation::AddNamespace(record) => {
             let sql = "SELECT 1 FROM namespaces WHERE namespace = ?1";
@@ -189,7 +199,10 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             packages::put_package(transaction, address, package).map_err(database_error)
         }
         // The trigger counts each version. A search finds the text in the version itself.
-        Mutation::CountVersion { .. } | Mutation::PutSearchText { .. } => Ok(()),
+        Mutation::KeepGrants { .. }
+        | Mutation::KeepRevocations { .. }
+        | Mutation::CountVersion { .. }
+        | Mutation::PutSearchText { .. } => Ok(()),
         Mutation::AddUpload { upload, forget_before, .. } => {
             execute("DELETE FROM uploads WHERE complete_until < ?1", &[forget_before])?;
             uploads::add(transaction, upload).map_err(database_error)
@@ -238,6 +251,13 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)
         }
+        Mutation::PutGrantLease { after, .. } => put_single(
+            transaction,
+            single::GRANT_LEASE,
+            after.revision,
+            &single::lease_to_text(after),
+        )
+        .map_err(database_error),
     }
 }
 
@@ -253,9 +273,9 @@ fn change_grants(
             .map(drop)
     };
     match change {
-        GrantsChange::Create { grant, forget } => {
+        GrantsChange::Create { grant, forget, reserves } => {
             forget.iter().try_for_each(delete)?;
-            add_grant(transaction, grant)
+            add_grant(transaction, grant, *reserves)
         }
         // The other columns do not change, including those of a newer program.
         GrantsChange::Update(grant) => transaction
@@ -273,7 +293,9 @@ fn change_grants(
     }
 }
 
-fn add_grant(transaction: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<()> {
+fn add_grant(transaction: &Transaction<'_>, grant: &Grant, reserves: bool) -> rusqlite::Result<()> {
+    // No principal has the empty name, so such a row reserves none.
+    let folded = if reserves { grant.principal.folded() } else { String::new() };
     transaction
         .prepare_cached(
             "INSERT INTO grants (principal, namespace, permissions, expires_at, created_by, created_at, folded) \
@@ -286,7 +308,7 @@ fn add_grant(transaction: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<(
             grant.expires_at,
             grant.created_by,
             grant.created_at,
-            grant.principal.folded()
+            folded
         ])
         .map(drop)
 }

@@ -10,6 +10,7 @@ use stile_protocol::names::Permissions;
 
 use super::{Sqlite, database_error, number, revision, rows, text};
 use crate::StoreError;
+use crate::records::grants_page::{Found, GrantsPage, Source};
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 
 /// The `SELECT` of the columns that [`stored`] reads.
@@ -48,23 +49,58 @@ impl Sqlite {
         self.read(move |connection| {
             let principal = principal.as_ref().map(Principal::as_str);
             let namespace = namespace.as_ref().map(ToString::to_string);
-            let sql = format!(
-                "{SELECT} WHERE (?1 IS NULL OR principal = ?1) AND (?2 IS NULL OR namespace = ?2) \
-                 ORDER BY principal, namespace"
-            );
+            // A statement for each, so that each uses its index.
+            let filter = match (principal, &namespace) {
+                (Some(_), Some(_)) => "principal = ?1 AND namespace = ?2",
+                (Some(_), None) => "principal = ?1 AND ?2 IS NULL",
+                (None, Some(_)) => "namespace = ?2 AND ?1 IS NULL",
+                (None, None) => "?1 IS NULL AND ?2 IS NULL",
+            };
+            let sql = format!("{SELECT} WHERE {filter} ORDER BY principal, namespace");
             let found = rows(connection, &sql, params![principal, namespace])?;
             Ok(found.iter().map(|row| stored(row)).collect())
         })
         .await
     }
+
+    /// Returns one page of grants, in order.
+    pub(crate) async fn grants_page(&self, page: GrantsPage) -> Result<Found, StoreError> {
+        self.read(move |connection| {
+            let (filter, of) = match &page.source {
+                Source::Principal(principal) => ("principal = ?1", principal.to_string()),
+                Source::Namespace(namespace) => ("namespace = ?1", namespace.to_string()),
+                Source::All => ("?1 = ''", String::new()),
+            };
+            // Where a list continues, as far as an index finds it. The page skips the rest.
+            let after = page.after.as_ref().map_or("", |after| after.principal.as_str());
+            let sql = format!(
+                "{SELECT} WHERE {filter} AND principal >= ?2 ORDER BY principal, namespace"
+            );
+            let mut statement = connection.prepare_cached(&sql).map_err(database_error)?;
+            let columns = statement.column_count();
+            let mut rows = statement.query(params![of, after]).map_err(database_error)?;
+            let mut collected = page.collect();
+            // Read row by row, because a bearer can see few of them, and a page is short.
+            while let Some(row) = rows.next().map_err(database_error)? {
+                let row: rusqlite::Result<Vec<Value>> =
+                    (0..columns).map(|at| row.get::<_, Value>(at)).collect();
+                if collected.add(stored(&row.map_err(database_error)?)) {
+                    break;
+                }
+            }
+            Ok(collected.finish())
+        })
+        .await
+    }
 }
 
-/// Returns the grants of one principal.
+/// Returns the grants of one principal, and their revision.
 pub(super) fn of_principal(
     connection: &Connection,
     principal: &Principal,
-) -> Result<Vec<StoredGrant>, StoreError> {
-    Ok(rows_of(connection, principal)?.iter().map(|row| stored(row)).collect())
+) -> Result<(Vec<StoredGrant>, Revision), StoreError> {
+    let found = rows_of(connection, principal)?;
+    Ok((found.iter().map(|row| stored(row)).collect(), revision(&found)))
 }
 
 /// Returns the current revision of a principal's grants.
@@ -97,8 +133,8 @@ pub(super) fn same_name(
 }
 
 fn stored(row: &[Value]) -> StoredGrant {
-    let on = text(row.get(1)).unwrap_or_default().to_owned();
-    StoredGrant { on, grant: grant(row), raw: Json::Null }
+    let name = |at| text(row.get(at)).unwrap_or_default().to_owned();
+    StoredGrant { who: name(0), on: name(1), grant: grant(row), raw: Json::Null }
 }
 
 fn grant(row: &[Value]) -> Option<Grant> {

@@ -4,6 +4,7 @@
 
 mod caller;
 mod commit;
+pub(crate) mod copies;
 mod grants;
 pub(crate) mod migrations;
 mod namespaces;
@@ -45,6 +46,7 @@ pub struct Sqlite {
     pool: Pool<SqliteConnectionManager>,
     writers: Arc<Semaphore>,
     deadlines: EmbeddedDeadlines,
+    restored_at: Option<i64>,
 }
 
 impl std::fmt::Debug for Sqlite {
@@ -93,6 +95,7 @@ impl Sqlite {
                 "migrated the database to this program's format; the previous release can still read it"
             );
         }
+        let restored_at = copies::restored_at(&first)?;
         let manager = SqliteConnectionManager::file(database)
             .with_flags(FLAGS)
             .with_init(move |connection| configure(connection, deadlines));
@@ -109,12 +112,19 @@ impl Sqlite {
             pool,
             writers: Arc::new(Semaphore::new(WRITERS)),
             deadlines,
+            restored_at,
         })
     }
 
     /// Returns the name of the database, for messages.
     pub(crate) fn name(&self) -> String {
         format!("database `{}`", self.database.display())
+    }
+
+    /// Returns when the database was restored from a backup, in Unix seconds. That is before any
+    /// program opens it, so the time does not change.
+    pub(crate) const fn restored_at(&self) -> Option<i64> {
+        self.restored_at
     }
 
     /// Checks that a read and a write succeed.

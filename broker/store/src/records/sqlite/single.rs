@@ -1,11 +1,13 @@
-//! The records of which a registry has one, as rows with a name: its host, and its sealed keyring.
+//! The records of which a registry has one, as rows with a name: its host, its sealed keyring, and
+//! the lease on files of grants.
 
 use rusqlite::{Connection, OptionalExtension};
+use serde_json::{Value, json};
 use stile_protocol::audience::Audience;
 
 use super::{Sqlite, database_error};
 use crate::StoreError;
-use crate::records::model::{KeyringAndHost, SealedKeyring};
+use crate::records::model::{KeyringAndHost, LeaseRecord, SealedKeyring};
 use crate::records::sealed_keyring;
 
 /// The name of the host's row.
@@ -13,6 +15,9 @@ pub(super) const HOST: &str = "host";
 
 /// The name of the keyring's row.
 pub(super) const KEYRING: &str = "keyring";
+
+/// The name of the row of the lease on files of grants.
+pub(super) const GRANT_LEASE: &str = "grant_lease";
 
 impl Sqlite {
     /// Returns the registry that the records are for. `None` if none is recorded.
@@ -25,6 +30,36 @@ impl Sqlite {
     pub(crate) async fn sealed_keyring(&self) -> Result<KeyringAndHost, StoreError> {
         self.read(|connection| Ok((keyring(connection)?, host(connection)))).await
     }
+
+    /// Returns the lease on files of grants.
+    pub(crate) async fn grant_lease(&self) -> Result<LeaseRecord, StoreError> {
+        self.read(grant_lease).await
+    }
+}
+
+/// Returns the lease on files of grants as it is now.
+pub(super) fn grant_lease(connection: &Connection) -> Result<LeaseRecord, StoreError> {
+    let Some((revision, text)) = record(connection, GRANT_LEASE)? else {
+        return Ok(LeaseRecord::default());
+    };
+    let read = || {
+        let fields: Value = serde_json::from_str(&text).ok()?;
+        Some(LeaseRecord {
+            revision,
+            holder: match fields.get("holder")? {
+                Value::Null => None,
+                holder => Some(holder.as_str()?.to_owned()),
+            },
+        })
+    };
+    read().ok_or_else(|| {
+        StoreError::corrupt("cannot read the lease on files of grants in the database")
+    })
+}
+
+/// Returns the text of the row of the lease. [`grant_lease`] reads it.
+pub(super) fn lease_to_text(lease: &LeaseRecord) -> String {
+    json!({ "holder": lease.holder }).to_string()
 }
 
 /// Returns the sealed keyring as it is now.

@@ -1,0 +1,296 @@
+//! The grants that a file is applied to: the operations that `grant apply` needs, and the store as
+//! one backend of them.
+//!
+//! Each change is conditional: it changes a grant only if the grant is still as the plan read it, and
+//! if this program still has the lease.
+
+use std::time::{Duration, Instant};
+
+use stile_core::audit::{Kind, Outcome};
+use stile_core::clock::Clock;
+use stile_core::grants::{Grant, GrantNamespace, GrantTag, MAX_GRANTS};
+use stile_core::principal::Principal;
+use stile_protocol::names::{Namespace, Permission, Permissions};
+use stile_store::{
+    Change, Created, Deleted, ExpiryChange, GrantLease, LeaseTaken, LeaseWatch, Leased,
+    ListedGrants, NewGrant, StoreError, StoreErrorKind, Updated,
+};
+
+use super::grant_text::GrantLine;
+use super::{OpenStore, event, record};
+use crate::error::CommandError;
+use crate::grant_file::WantedGrant;
+use crate::output::notice;
+
+/// The time between two attempts to take a lease that another program holds.
+const BETWEEN: Duration = Duration::from_millis(500);
+
+/// The most attempts to take a lease: five minutes.
+const ATTEMPTS: u32 = 600;
+
+/// The result of one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Made {
+    /// The grant is as wanted.
+    Done,
+    /// The grant is not as the plan read it, or cannot be. Nothing changed. This is the reason.
+    Conflict(String),
+    /// Another program has taken the lease. Nothing changed.
+    LeaseLost,
+}
+
+/// The names that a store knows, apart from those of its grants.
+#[derive(Debug, Default)]
+pub(super) struct KnownNames {
+    /// The namespaces that have a record, a grant or a module.
+    pub(super) namespaces: Vec<Namespace>,
+    /// The revoked principals.
+    pub(super) revoked: Vec<Principal>,
+}
+
+/// The result of an attempt to take the lease.
+#[derive(Debug)]
+pub(super) enum Taken<L> {
+    /// This program has it.
+    Done(L),
+    /// The program of this operator has it.
+    Held(String),
+}
+
+/// Grants that a file can be applied to.
+pub(super) trait GrantBackend {
+    /// Evidence that no other program applies a file at the same time.
+    type Lease;
+
+    /// Returns all grants, and the names of those that cannot be read.
+    async fn list(&self) -> Result<ListedGrants, CommandError>;
+
+    /// Returns the other names that the store knows.
+    async fn known_names(&self) -> Result<KnownNames, CommandError>;
+
+    /// Creates a grant, if there is none.
+    async fn create(
+        &self,
+        lease: &mut Self::Lease,
+        wanted: &WantedGrant,
+    ) -> Result<Made, CommandError>;
+
+    /// Changes a grant, if it is still as expected. Its creator and its creation stay.
+    async fn update(
+        &self,
+        lease: &mut Self::Lease,
+        expected: &Grant,
+        wanted: &WantedGrant,
+    ) -> Result<Made, CommandError>;
+
+    /// Deletes a grant, if it is still as expected.
+    async fn delete(&self, lease: &mut Self::Lease, expected: &Grant)
+    -> Result<Made, CommandError>;
+
+    /// Takes the lease, unless another program has it. `watch` is what this one has seen of it.
+    async fn take_lease(&self, watch: &mut LeaseWatch) -> Result<Taken<Self::Lease>, CommandError>;
+
+    /// Renews the lease without a change. Returns whether this program still has it.
+    async fn renew_lease(&self, lease: &mut Self::Lease) -> Result<bool, CommandError>;
+
+    /// Ends the lease, if this program still has it.
+    async fn end_lease(&self, lease: Self::Lease) -> Result<(), CommandError>;
+}
+
+/// Waits until no other program applies a file, and takes the lease.
+pub(super) async fn wait_for_lease<B: GrantBackend>(backend: &B) -> Result<B::Lease, CommandError> {
+    let mut watch = LeaseWatch::default();
+    for attempt in 0..ATTEMPTS {
+        match backend.take_lease(&mut watch).await? {
+            Taken::Done(lease) => return Ok(lease),
+            Taken::Held(by) if attempt == 0 => {
+                notice(format_args!("waiting for the end of another `grant apply`, of `{by}`"));
+            }
+            Taken::Held(_) => {}
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
+    Err(CommandError::failed("another `grant apply` has not ended for five minutes")
+        .hint("run the command again later"))
+}
+
+/// The grants of an open store.
+pub(super) struct StoreBackend<'a> {
+    open: &'a OpenStore,
+    clock: &'a Clock,
+}
+
+impl<'a> StoreBackend<'a> {
+    /// Creates the backend of an open store.
+    pub(super) const fn new(open: &'a OpenStore, clock: &'a Clock) -> Self {
+        Self { open, clock }
+    }
+
+    /// Records the audit event of a change.
+    ///
+    /// A grant that the store cannot read or write must not stop the changes of the others. So it is
+    /// a conflict, and only a failure of the whole store is an error.
+    fn audited<T>(
+        &self,
+        (principal, namespace, permissions): (&Principal, &GrantNamespace, Option<Permissions>),
+        done: Result<Leased<T>, StoreError>,
+        outcome: impl FnOnce(&T) -> Outcome,
+    ) -> Result<Result<T, Made>, CommandError> {
+        let mut event = event(Kind::Grant, &self.open.operator);
+        event.about(principal);
+        event.grant(namespace, permissions.map(|permissions| permissions.to_string()));
+        let done = record(event, done, |leased| match leased {
+            Leased::Done(done) => outcome(done),
+            Leased::Lost => Outcome::Conflict,
+        });
+        match done {
+            Ok(Leased::Done(done)) => Ok(Ok(done)),
+            Ok(Leased::Lost) => Ok(Err(Made::LeaseLost)),
+            Err(error)
+                if matches!(error.kind(), StoreErrorKind::Corrupt | StoreErrorKind::Full) =>
+            {
+                Ok(Err(Made::Conflict(error.to_string())))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl GrantBackend for StoreBackend<'_> {
+    type Lease = GrantLease;
+
+    async fn list(&self) -> Result<ListedGrants, CommandError> {
+        Ok(self.open.store.listed_grants(&self.open.operator).await?)
+    }
+
+    async fn known_names(&self) -> Result<KnownNames, CommandError> {
+        let OpenStore { store, operator } = self.open;
+        let namespaces = store.namespaces(operator).await?;
+        let revoked = store.revocations(operator).await?.principals;
+        Ok(KnownNames {
+            namespaces: namespaces.into_iter().map(|found| found.namespace).collect(),
+            revoked: revoked.into_iter().map(|revoked| revoked.principal).collect(),
+        })
+    }
+
+    async fn create(
+        &self,
+        lease: &mut GrantLease,
+        wanted: &WantedGrant,
+    ) -> Result<Made, CommandError> {
+        let now = self.clock.now();
+        let access = self.open.operator.grant_access(wanted.namespace.clone());
+        let new = NewGrant {
+            principal: wanted.principal.clone(),
+            permissions: wanted.permissions,
+            expires_at: wanted.expires_at,
+            pin: None,
+        };
+        let created = self.open.store.create_grant_under(lease, &access, new, now).await;
+        let about = (&wanted.principal, &wanted.namespace, Some(wanted.permissions));
+        let created = self.audited(about, created, |created| match created {
+            Created::Done { .. } => Outcome::Created,
+            Created::Exists { grant, .. } if wanted.is(grant, now) => Outcome::Unchanged,
+            Created::Exists { .. } | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
+                Outcome::Conflict
+            }
+            Created::TooMany => Outcome::Full,
+        })?;
+        let created = match created {
+            Ok(created) => created,
+            Err(made) => return Ok(made),
+        };
+        let why = match created {
+            Created::Done { .. } => return Ok(Made::Done),
+            Created::Exists { grant, .. } if wanted.is(&grant, now) => return Ok(Made::Done),
+            // The table no longer lists a grant that ended long ago, and still has it.
+            Created::Exists { grant, .. } if grant.expires_at.is_some_and(|end| end <= now) => {
+                return self.update(lease, &grant, wanted).await;
+            }
+            Created::Exists { grant, .. } => differs(&grant),
+            Created::DiffersByCase(twin) => {
+                format!("its name differs only by case from `{twin}`, which has grants")
+            }
+            Created::PinnedOtherwise(_) => "the principal has another pin".to_owned(),
+            Created::TooMany => format!("the principal has the maximum of {MAX_GRANTS} grants"),
+        };
+        Ok(Made::Conflict(why))
+    }
+
+    async fn update(
+        &self,
+        lease: &mut GrantLease,
+        expected: &Grant,
+        wanted: &WantedGrant,
+    ) -> Result<Made, CommandError> {
+        let now = self.clock.now();
+        let access = self.open.operator.grant_access(wanted.namespace.clone());
+        let change = Change {
+            set: wanted.permissions,
+            clear: Permission::ALL
+                .into_iter()
+                .filter(|permission| !wanted.permissions.contains(*permission))
+                .collect(),
+            expires_at: wanted.expires_at.map_or(ExpiryChange::Never, ExpiryChange::At),
+        };
+        let tag = GrantTag::of(expected);
+        let updated = self
+            .open
+            .store
+            .update_grant_under(lease, &access, wanted.principal.clone(), change, &tag)
+            .await;
+        let about = (&wanted.principal, &wanted.namespace, Some(wanted.permissions));
+        let updated = self.audited(about, updated, |updated| match updated {
+            Updated::Done(_) => Outcome::Changed,
+            Updated::Absent => Outcome::Absent,
+            Updated::Differs(grant) if wanted.is(grant, now) => Outcome::Unchanged,
+            Updated::Differs(_) | Updated::WouldBeEmpty => Outcome::Conflict,
+        })?;
+        Ok(match updated {
+            Err(made) => made,
+            Ok(Updated::Done(_)) => Made::Done,
+            Ok(Updated::Differs(grant)) if wanted.is(&grant, now) => Made::Done,
+            Ok(Updated::Differs(grant)) => Made::Conflict(differs(&grant)),
+            Ok(Updated::Absent) => Made::Conflict("it was deleted in the meantime".to_owned()),
+            Ok(Updated::WouldBeEmpty) => Made::Conflict("it would allow nothing".to_owned()),
+        })
+    }
+
+    async fn delete(&self, lease: &mut GrantLease, expected: &Grant) -> Result<Made, CommandError> {
+        let access = self.open.operator.grant_access(expected.namespace.clone());
+        let tag = GrantTag::of(expected);
+        let principal = expected.principal.clone();
+        let deleted = self.open.store.delete_grant_under(lease, &access, principal, &tag).await;
+        let about = (&expected.principal, &expected.namespace, None);
+        let deleted = self.audited(about, deleted, |deleted| match deleted {
+            Deleted::Done => Outcome::Deleted,
+            Deleted::Absent => Outcome::Absent,
+            Deleted::Differs(_) => Outcome::Conflict,
+        })?;
+        Ok(match deleted {
+            Err(made) => made,
+            Ok(Deleted::Done | Deleted::Absent) => Made::Done,
+            Ok(Deleted::Differs(grant)) => Made::Conflict(differs(&grant)),
+        })
+    }
+
+    async fn take_lease(&self, watch: &mut LeaseWatch) -> Result<Taken<GrantLease>, CommandError> {
+        let OpenStore { store, operator } = self.open;
+        Ok(match store.take_grant_lease(operator, watch, Instant::now).await? {
+            LeaseTaken::Done(lease) => Taken::Done(lease),
+            LeaseTaken::Held { by } => Taken::Held(by),
+        })
+    }
+
+    async fn renew_lease(&self, lease: &mut GrantLease) -> Result<bool, CommandError> {
+        Ok(self.open.store.renew_grant_lease(lease).await? == Leased::Done(()))
+    }
+
+    async fn end_lease(&self, lease: GrantLease) -> Result<(), CommandError> {
+        Ok(self.open.store.end_grant_lease(lease).await?)
+    }
+}
+
+fn differs(grant: &Grant) -> String {
+    format!("it has changed in the meantime: {}", GrantLine(grant))
+}

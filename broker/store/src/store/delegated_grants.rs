@@ -1,0 +1,55 @@
+//! Grants as the bearer of a token lists and changes them. A change takes effect only while the
+//! records of its decision have not changed.
+
+use stile_core::grants::{DelegatedAccess, DelegatedGrant, GrantNamespace, VisibleGrants};
+use stile_core::principal::Principal;
+
+use super::Store;
+use crate::{
+    AfterGrant, Change, ChangeTerms, DelegatedCreation, DelegatedDeletion, DelegatedUpdate,
+    StoreError, VisiblePage,
+};
+
+impl Store {
+    /// Creates a grant that a bearer may give. It does not change an existing one.
+    ///
+    /// It sets no pin, and creates no record of the namespace, which only operators do.
+    pub async fn create_delegated_grant(
+        &self,
+        grant: DelegatedGrant,
+    ) -> Result<DelegatedCreation, StoreError> {
+        self.records.create_delegated_grant(grant).await
+    }
+
+    /// Changes a grant within the limits of the bearer, which it checks at the time of the change.
+    pub async fn update_delegated_grant(
+        &self,
+        access: &DelegatedAccess,
+        change: Change,
+        terms: &ChangeTerms,
+    ) -> Result<DelegatedUpdate, StoreError> {
+        self.records.update_delegated_grant(access, change, terms).await
+    }
+
+    /// Deletes a grant within the limits of the bearer.
+    pub async fn delete_delegated_grant(
+        &self,
+        access: &DelegatedAccess,
+        terms: &ChangeTerms,
+    ) -> Result<DelegatedDeletion, StoreError> {
+        self.records.delete_delegated_grant(access, terms).await
+    }
+
+    /// Returns a page of at most `limit` grants that the bearer may see, in the order of principals and
+    /// namespaces, after that one.
+    pub async fn visible_grants(
+        &self,
+        visible: &VisibleGrants,
+        principal: Option<Principal>,
+        namespace: Option<GrantNamespace>,
+        after: Option<AfterGrant>,
+        limit: usize,
+    ) -> Result<VisiblePage, StoreError> {
+        self.records.visible_grants(visible, principal, namespace, after, limit).await
+    }
+}
