@@ -123,4 +123,17 @@ async fn a_list_reads_only_the_namespaces_and_the_grants_of_the_bearer() {
         assert_eq!(test.aws().proxy.take_counts(), expected);
         assert_eq!(listed["grants"].as_array().unwrap().len(), shown);
     }
+    for n in 0..17 {
+        test.grant(&role("many"), &format!("many-{n}"), &Permission::ALL).await;
+    }
+    let many = Identity::role("111122223333", "many", "i-0abc");
+    let many = test.token(&many, &Permission::ALL).await;
+    assert_eq!(test.get("/v1/whoami", &many).await.status, 200);
+    test.aws().proxy.take_counts();
+    let refused = test.get("/v1/grants", &many).await;
+    assert_eq!(refused.error(), "400 invalid_request", "{}", refused.text());
+    assert!(refused.text().contains("name one with `namespace`"), "{}", refused.text());
+    assert_eq!(test.aws().proxy.take_counts(), calls([]), "and no cursor names a grant of others");
+    let listed = test.get("/v1/grants?namespace=many-3", &many).await.json();
+    assert_eq!(listed["grants"].as_array().unwrap().len(), 1);
 }

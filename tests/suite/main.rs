@@ -37,6 +37,7 @@ mod flood;
 mod formats;
 mod function;
 mod gateway;
+mod grants_in_folder;
 mod grants_on_aws;
 mod grants_races;
 mod helper;

@@ -12,7 +12,7 @@ use stile_core::principal::Principal;
 use stile_protocol::names::{Permission, Permissions};
 use stile_store::{
     AfterGrant, AwsCause, Change, ChangeTerms, DelegatedCreation, DelegatedDeletion,
-    DelegatedUpdate, ExpiryChange, Retry, StoreError, VisiblePage,
+    DelegatedUpdate, ExpiryChange, LISTED_NAMESPACES, Retry, StoreError, VisiblePage,
 };
 
 /// The grant that a request is about: whose, and on what.
@@ -65,6 +65,11 @@ pub enum GrantsError {
         /// The number.
         limit: usize,
     },
+    /// The bearer may change grants on more namespaces than one list has.
+    #[error(
+        "you may change grants on more than {LISTED_NAMESPACES} namespaces, which is too many for one list"
+    )]
+    TooManyNamespaces,
     /// The grants of the principal fill their document.
     #[error("the grants of `{}` have no more space", .0.display_name())]
     Full(Principal),
@@ -109,7 +114,8 @@ pub async fn list(
         event.grant(namespace, None);
     }
     let visible = bearer.visible_grants(namespace.as_ref())?;
-    Ok(broker.store.visible_grants(&visible, principal, namespace, after, limit).await?)
+    let page = broker.store.visible_grants(&visible, principal, namespace, after, limit).await?;
+    page.ok_or(GrantsError::TooManyNamespaces)
 }
 
 /// Decides a change of a bearer, again for each attempt.

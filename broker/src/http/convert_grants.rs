@@ -32,6 +32,8 @@ impl ApiError {
             }
             GrantsError::NamespaceFull { .. } => Self::new(ErrorCode::Conflict, message)
                 .hint("delete grants that nobody needs, or ask an operator"),
+            GrantsError::TooManyNamespaces => Self::new(ErrorCode::InvalidRequest, message)
+                .hint("name one with `namespace`, or a principal with `principal`"),
             GrantsError::WouldBeEmpty => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("delete it with `DELETE /v1/grants` (`stile-admin grant delete`)"),
             GrantsError::Differs => Self::new(ErrorCode::PreconditionFailed, message)

@@ -29,11 +29,12 @@ const RESERVED: usize = 100;
 /// The grants on one namespace at which bearers create no more.
 const MAX_ON_NAMESPACE: usize = 2_000;
 
-/// The rows that a list reads for one page, if the bearer can see few of them.
+/// The rows that a list of all grants reads for one page, also if it cannot read some of them.
 const MAX_ROWS: usize = 1_000;
 
-/// The namespaces up to which a list reads each by itself.
-const MAX_NAMESPACES: usize = 16;
+/// The most namespaces that one list reads. The cursor of a list over more would name grants that the
+/// bearer may not see.
+pub const LISTED_NAMESPACES: usize = 16;
 
 /// What to do with an existing grant.
 enum Planned<T> {
@@ -305,8 +306,8 @@ impl Records {
 
     /// Returns a page of at most `limit` grants that the bearer may see, in order, after that one.
     ///
-    /// It reads only the grants of these namespaces, and of the bearer itself. If there are too many
-    /// namespaces for that, it reads the list of all grants, and a page can be short or empty.
+    /// It reads only the grants of these namespaces, and of the bearer itself. `None` if these are more
+    /// than [`LISTED_NAMESPACES`].
     pub(crate) async fn visible_grants(
         &self,
         visible: &VisibleGrants,
@@ -314,20 +315,21 @@ impl Records {
         namespace: Option<GrantNamespace>,
         after: Option<AfterGrant>,
         limit: usize,
-    ) -> Result<VisiblePage, StoreError> {
+    ) -> Result<Option<VisiblePage>, StoreError> {
         let sources = match (principal, &namespace, visible.namespaces()) {
             (Some(principal), ..) => vec![Source::Principal(principal)],
             (None, Some(namespace), _) => vec![Source::Namespace(namespace.clone())],
-            (None, None, Some(on)) if on.len() <= MAX_NAMESPACES => {
+            (None, None, Some(on)) if on.len() > LISTED_NAMESPACES => return Ok(None),
+            (None, None, Some(on)) => {
                 let on = on.into_iter().map(|one| Source::Namespace(GrantNamespace::One(one)));
                 on.chain(visible.own_principals().into_iter().map(Source::Principal)).collect()
             }
-            (None, None, _) => vec![Source::All],
+            (None, None, None) => vec![Source::All],
         };
         let mut found = Vec::new();
         let mut resume = None;
         for source in sources {
-            // The others have few rows, or the bearer sees most of them.
+            // The others have few rows.
             let rows = if source == Source::All { MAX_ROWS } else { usize::MAX };
             let page = GrantsPage {
                 visible: visible.clone(),
@@ -349,6 +351,6 @@ impl Records {
         }
         let grants: Vec<ShownGrant> =
             found.iter().filter_map(|grant| visible.show(grant)).collect();
-        Ok(VisiblePage { grants, next: resume })
+        Ok(Some(VisiblePage { grants, next: resume }))
     }
 }

@@ -41,6 +41,7 @@ use stile_core::search::SearchEntry;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
+pub use delegated_grants::LISTED_NAMESPACES;
 pub use dynamodb::DynamoDb;
 pub use grants::{ListedGrants, UnreadableGrant};
 pub use lease::{GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased};

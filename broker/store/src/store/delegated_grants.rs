@@ -41,7 +41,8 @@ impl Store {
     }
 
     /// Returns a page of at most `limit` grants that the bearer may see, in the order of principals and
-    /// namespaces, after that one.
+    /// namespaces, after that one. `None` if the bearer may change grants on more namespaces than one
+    /// list has.
     pub async fn visible_grants(
         &self,
         visible: &VisibleGrants,
@@ -49,7 +50,7 @@ impl Store {
         namespace: Option<GrantNamespace>,
         after: Option<AfterGrant>,
         limit: usize,
-    ) -> Result<VisiblePage, StoreError> {
+    ) -> Result<Option<VisiblePage>, StoreError> {
         self.records.visible_grants(visible, principal, namespace, after, limit).await
     }
 }

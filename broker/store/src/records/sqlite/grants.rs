@@ -71,14 +71,15 @@ impl Sqlite {
                 Source::Namespace(namespace) => ("namespace = ?1", namespace.to_string()),
                 Source::All => ("?1 = ''", String::new()),
             };
-            // Where a list continues, as far as an index finds it. The page skips the rest.
-            let after = page.after.as_ref().map_or("", |after| after.principal.as_str());
+            let (after, on) = page.after.as_ref().map_or_else(Default::default, |after| {
+                (after.principal.to_string(), after.namespace.to_string())
+            });
             let sql = format!(
-                "{SELECT} WHERE {filter} AND principal >= ?2 ORDER BY principal, namespace"
+                "{SELECT} WHERE {filter} AND (principal, namespace) > (?2, ?3) ORDER BY principal, namespace"
             );
             let mut statement = connection.prepare_cached(&sql).map_err(database_error)?;
             let columns = statement.column_count();
-            let mut rows = statement.query(params![of, after]).map_err(database_error)?;
+            let mut rows = statement.query(params![of, after, on]).map_err(database_error)?;
             let mut collected = page.collect();
             // Read row by row, because a bearer can see few of them, and a page is short.
             while let Some(row) = rows.next().map_err(database_error)? {
