@@ -124,9 +124,7 @@ impl Store {
             state,
         };
         let published = self.list_object(access, new, &archive, object, listeners, now).await;
-        if !matches!(published, Ok(Published::Created)) {
-            guard.release().await;
-        }
+        guard.end_after(&published).await;
         published.map(SourcePublished::Answered)
     }
 

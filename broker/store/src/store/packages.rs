@@ -226,10 +226,8 @@ impl Store {
             // If the archive was lost, the same bytes restore it.
             if same && !self.blobs.exists(address, version, &published, bytes).await? {
                 let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
-                let Some(guard) = guarded.await? else { return Ok(Published::InProgress) };
-                let restored = self.restore(address, version, &published, archive).await;
-                guard.release().await;
-                restored?;
+                let Some(_guard) = guarded.await? else { return Ok(Published::InProgress) };
+                self.restore(address, version, &published, archive).await?;
             }
             return Ok(outcome);
         }
@@ -240,9 +238,7 @@ impl Store {
         let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
         let Some(guard) = guarded.await? else { return Ok(Published::InProgress) };
         let published = self.put_and_list(access, new, archive, listeners, now).await;
-        if !matches!(published, Ok(Published::Created)) {
-            guard.release().await;
-        }
+        guard.end_after(&published).await;
         published
     }
 

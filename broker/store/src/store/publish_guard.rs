@@ -6,9 +6,9 @@
 use stile_core::package::{PackageAddress, Version};
 
 use super::Store;
-use crate::StoreError;
 use crate::blobs::{Blobs, PublishLock};
 use crate::records::{DynamoDb, Records};
+use crate::{Published, StoreError};
 
 /// The time from a reservation to the commit, in seconds, in addition to the time that the bytes
 /// take. A publisher that needs longer can lose the race to another one.
@@ -29,9 +29,19 @@ pub(super) enum PublishGuard {
 }
 
 impl PublishGuard {
-    /// Ends the reservation, if the publish did not add the version. Otherwise other content for the
-    /// version would have to wait.
-    pub(super) async fn release(self) {
+    /// Ends the reservation if the version still does not exist after that result. Otherwise other
+    /// content for the version would have to wait.
+    pub(super) async fn end_after(self, published: &Result<Published, StoreError>) {
+        use Published::{
+            Created, Different, Full, InProgress, OverQuota, Replaced, Same, Unpublished,
+        };
+        match published {
+            Ok(Created | Same | Replaced | Different | Unpublished) => {}
+            Ok(InProgress | Full | OverQuota(_)) | Err(_) => self.release().await,
+        }
+    }
+
+    async fn release(self) {
         if let Self::Reservation { dynamodb, address, version, sha256 } = self
             && let Err(error) = dynamodb.release(&address, &version, &sha256).await
         {

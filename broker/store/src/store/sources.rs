@@ -39,9 +39,7 @@ impl Store {
             return Ok(SourcePublished::Answered(Published::InProgress));
         };
         let published = self.list_source(access, version, source, claimed, listeners, now).await;
-        if !matches!(published, Ok(Published::Created)) {
-            guard.release().await;
-        }
+        guard.end_after(&published).await;
         published.map(SourcePublished::Answered)
     }
 
