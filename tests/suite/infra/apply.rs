@@ -25,7 +25,7 @@ use stile_tests::terraform::provider::terraform_on;
 use stile_tests::time_limits;
 use tempfile::TempDir;
 
-use super::lists::{BY_HAND, LISTS};
+use super::lists::{BY_HAND, BY_HAND_ON, LISTS};
 use super::plan::copy_infra;
 
 mod uses;
@@ -390,6 +390,7 @@ fn whatever_the_suite_has_called_is_granted() {
         .iter()
         .filter(|request| {
             !BY_HAND.contains(&request.action())
+                && !BY_HAND_ON.contains(&(request.action(), request.resource()))
                 && !matches!(policy.decide(request), Decision::Allowed(_))
         })
         .collect();
