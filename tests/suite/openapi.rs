@@ -259,8 +259,8 @@ fn statuses(log: &str) -> BTreeMap<u64, usize> {
 async fn a_real_broker_answers_random_requests_as_the_document_says() {
     let Some((python, script)) = schemathesis::installed() else {
         return skipped(
-            "python3 of 3.11 or later",
-            "random requests get the answers of the OpenAPI document",
+            "python3",
+            "random requests get the answers of the OpenAPI document (needs Python 3.11 or later)",
         );
     };
     let registry = Registry::start(&["--openapi", "--log-format", "json"]).await;
