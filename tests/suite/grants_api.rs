@@ -1,13 +1,12 @@
 //! Grants through the API: which rights a change needs, and editors who meet.
 
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use stile_core::grants::Pin;
 use stile_core::principal::Principal;
 use stile_protocol::names::Permission::{self, CreateGrant, DeleteGrant, Download, Upload};
 use stile_protocol::names::Permissions;
 use stile_tests::broker::grants::{LATER, path_of};
-use stile_tests::broker::{Backend, NOW, TestBroker, deploy, role};
+use stile_tests::broker::{NOW, TestBroker, deploy, role};
 use stile_tests::sts::identity::Identity;
 
 const ALL: [Permission; 4] = Permission::ALL;
@@ -292,32 +291,4 @@ async fn a_name_in_another_case_is_taken_only_on_its_namespace_and_never_for_ope
     let stored = test.stored_grants().await;
     assert!(stored.contains(&"ci prod download".to_owned()), "{stored:?}");
     assert!(stored.contains(&"secret prod download".to_owned()), "{stored:?}");
-}
-
-#[tokio::test]
-async fn the_api_creates_two_thousand_grants_on_a_namespace_and_leaves_some_of_a_principal() {
-    if super::BACKEND != Backend::Embedded {
-        return;
-    }
-    let Some((test, token)) = registry().await else { return };
-    let many = |principal: &str, namespace: &str, number: usize| {
-        let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
-        let sql = format!(
-            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) \
-             INSERT INTO grants (principal, namespace, permissions, created_by, created_at, folded) \
-             SELECT {principal}, {namespace}, 1, 'test', 0, '' FROM n"
-        );
-        database.execute(&sql, []).unwrap();
-    };
-    let new = json!({"principal": role("ci"), "namespace": "acme", "permissions": ["download"]});
-    many("'aws:111122223333:role/ci'", "'n' || i", 1_900);
-    let full = test.ask("POST", "/v1/grants", &token, &new).await;
-    assert_eq!(full.error(), "409 conflict", "{}", full.text());
-    assert!(full.text().contains("1900"), "{}", full.text());
-    test.grant(&role("ci"), "acme", &[Download]).await;
-    many("'aws:111122223333:role/r' || i", "'acme'", 2_000);
-    let new = json!({"principal": role("new"), "namespace": "acme", "permissions": ["download"]});
-    let full = test.ask("POST", "/v1/grants", &token, &new).await;
-    assert_eq!(full.error(), "409 conflict", "{}", full.text());
-    assert!(full.text().contains("2000"), "{}", full.text());
 }
