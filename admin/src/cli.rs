@@ -179,10 +179,12 @@ pub(crate) enum StoreVerb {
     ///
     /// Example: `stile-admin store migrate --data /var/lib/stile --dry-run`
     Migrate(StoreMigrate),
-    /// List archives that no version names
+    /// Find versions without an archive, wrong lists of versions, and archives without a version
     ///
-    /// They are left by a publish that was killed. A broker with a data folder deletes them after 30
-    /// days. In a bucket, they stay until you delete them with `--repair`.
+    /// A publish that was killed leaves archives that no version names. A broker with a data folder
+    /// deletes them after 30 days. In a bucket, they stay until you delete them with `--repair`.
+    ///
+    /// Exit code: 1 if a version has no archive, or if a record or a list is wrong and not repaired.
     ///
     /// Example: `stile-admin store check --data /var/lib/stile`
     Check(StoreCheck),
@@ -193,14 +195,14 @@ pub(crate) struct StoreCheck {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Delete the old ones, and list them
+    /// Correct the lists of versions, delete the old archives that no version names, and list both
     ///
-    /// It deletes none if the store can be that of other archives.
-    /// Default: off, and then nothing changes. Example: `--repair`
+    /// It makes a list from the records of the versions. It deletes no archive if the store can be that
+    /// of other archives. Default: off, and then nothing changes. Example: `--repair`
     #[arg(long)]
     pub(crate) repair: bool,
 
-    /// Delete those that were written at least that long ago, a day or more
+    /// Delete archives that were written at least that long ago, a day or more
     ///
     /// A backup of the store from before that time can name archives that are deleted now.
     /// Default: 30d. Example: `--older-than 40d`

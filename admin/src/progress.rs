@@ -23,6 +23,7 @@ const DOWNLOADING: &str = "downloading {bytes} of {total_bytes} {wide_bar}";
 const DOWNLOADING_UNKNOWN: &str = "downloading {bytes} {spinner}";
 const APPLYING: &str = "made {pos} of {len} changes {wide_bar}";
 const ARCHIVES: &str = "{msg} {pos} of {len} archives {wide_bar}";
+const PACKAGES: &str = "checked {pos} of {len} packages {wide_bar}";
 const WAITING: &str = "{spinner} {msg}";
 
 /// Creates a bar for an upload of that many bytes.
@@ -44,6 +45,12 @@ pub(crate) fn download_bar(bytes: Option<u64>) -> ProgressBar {
 pub(crate) fn changes_bar(changes: usize) -> ProgressBar {
     let changes = u64::try_from(changes).unwrap_or(u64::MAX);
     styled(ProgressBar::with_draw_target(Some(changes), target()), APPLYING)
+}
+
+/// Creates a bar for that many packages.
+pub(crate) fn packages_bar(packages: usize) -> ProgressBar {
+    let packages = u64::try_from(packages).unwrap_or(u64::MAX);
+    styled(ProgressBar::with_draw_target(Some(packages), target()), PACKAGES)
 }
 
 /// Creates a bar for archives, of which the number is set later. `done` says what happens to them.
@@ -105,7 +112,9 @@ mod tests {
 
     #[test]
     fn each_template_is_valid() {
-        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, APPLYING, ARCHIVES, WAITING] {
+        let templates =
+            [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, APPLYING, ARCHIVES, PACKAGES, WAITING];
+        for template in templates {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -73,6 +73,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "answers",
             "grant_changes",
             "outgoing",
+            "package_fault",
             "retry",
             "aws",
             "event_bus",

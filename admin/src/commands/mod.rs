@@ -25,6 +25,7 @@ mod module_usage;
 pub(crate) mod namespace;
 mod namespace_set;
 pub(crate) mod store;
+mod store_check;
 pub(crate) mod token;
 pub(crate) mod webhook;
 

@@ -1,19 +1,17 @@
-//! `store`: creates the missing parts of a store, migrates it, and lists what nothing in it needs.
+//! `store`: creates the missing parts of a store, and migrates it.
 
 use std::process::ExitCode;
 
 use serde_json::json;
 use stile_core::audit::{Kind, Outcome};
-use stile_core::clock::rfc3339;
 use stile_core::grants::OperatorAccess;
 use stile_protocol::audience::Audience;
-use stile_store::{HostRecorded, Leftover, Migrated, Repaired, Store};
+use stile_store::{HostRecorded, Migrated, Store};
 
-use super::{CommandResult, Context, event, operator_on_aws, record};
+use super::{CommandResult, Context, event, operator_on_aws, record, store_check};
 use crate::aws_session;
-use crate::cli::{StoreCheck, StoreInit, StoreMigrate, StoreVerb};
+use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
 use crate::error::CommandError;
-use crate::output::notice;
 use crate::progress::spinning;
 use crate::target::StoreLocation;
 
@@ -22,7 +20,7 @@ pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
     match verb {
         StoreVerb::Init(args) => init(context, args).await?,
         StoreVerb::Migrate(args) => migrate(context, args)?,
-        StoreVerb::Check(args) => check(context, args).await?,
+        StoreVerb::Check(args) => return store_check::run(context, args).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -136,84 +134,6 @@ fn migrate(
     };
     let data = data.to_string();
     context.output.outcome(line, &json!({ "status": status, "data": data, "from": from, "to": to }))
-}
-
-/// The age in seconds from which no publish that is still in progress can need an archive.
-const SETTLED: i64 = 24 * 3600;
-
-async fn check(
-    context: &Context,
-    StoreCheck { store, repair, older_than }: StoreCheck,
-) -> Result<(), CommandError> {
-    if let StoreLocation::Folder(folder) = store.location()? {
-        let Migrated { from, to } = Store::pending_migration(&folder, store.embedded_deadlines())?;
-        // To open the store would migrate it.
-        if from != to {
-            return Err(CommandError::refused(format!(
-                "the store in `{}` has format {from}, and this program's is {to}",
-                folder.display()
-            ))
-            .hint(format!("run `{}`", store.command("store migrate"))));
-        }
-    }
-    if repair {
-        let opened = context.open_to_change(&store).await?;
-        let mut event = event(Kind::Store, &opened.operator);
-        event.resource(match store.location()? {
-            StoreLocation::Folder(folder) => folder.display().to_string(),
-            StoreLocation::Aws(place) => place.bucket,
-        });
-        let written_until = context.now.saturating_sub(older_than);
-        let deleting = opened.store.delete_leftovers(&opened.operator, written_until, context.now);
-        let repaired = spinning("deleting leftovers", Box::pin(deleting)).await;
-        let outcome = |repaired: &Repaired| match repaired.deleted.is_empty() {
-            true => Outcome::Unchanged,
-            false => Outcome::Deleted,
-        };
-        let Repaired { deleted, kept, error } = record(event, repaired, outcome)?;
-        for (leftover, reason) in &kept {
-            notice(format_args!("kept `{}`: {reason}", leftover.archive));
-        }
-        let bytes: u64 = deleted.iter().map(|leftover| leftover.bytes).sum();
-        notice(format_args!("deleted {} archives with {bytes} bytes", deleted.len()));
-        list(context, &deleted)?;
-        return error.map_or(Ok(()), |error| Err(error.into()));
-    }
-    let opened = context.open(&store).await?;
-    let looking = Box::pin(opened.store.leftovers(&opened.operator));
-    let leftovers = spinning("looking for leftovers", looking).await?;
-    let is_young = |leftover: &&Leftover| context.now - leftover.written_at < SETTLED;
-    let young = leftovers.iter().filter(is_young).count();
-    if young > 0 {
-        notice(format_args!(
-            "{young} of the leftovers are less than a day old, and can belong to a publish in progress"
-        ));
-    }
-    list(context, &leftovers)
-}
-
-/// Prints archives that no version names, or named.
-fn list(context: &Context, leftovers: &[Leftover]) -> Result<(), CommandError> {
-    let row = |leftover: &Leftover| {
-        vec![
-            leftover.archive.clone(),
-            leftover.object_version.clone().unwrap_or_else(|| "-".to_owned()),
-            leftover.bytes.to_string(),
-            rfc3339(leftover.written_at),
-        ]
-    };
-    let object = |leftover: &Leftover| {
-        json!({
-            "archive": leftover.archive, "object_version": leftover.object_version,
-            "bytes": leftover.bytes, "written_at": rfc3339(leftover.written_at),
-        })
-    };
-    context.output.rows(
-        "leftovers",
-        &["archive", "object version", "bytes", "written at"],
-        &leftovers.iter().map(row).collect::<Vec<_>>(),
-        &leftovers.iter().map(object).collect::<Vec<_>>().into(),
-    )
 }
 
 /// Records the registry host in the store, and returns whether it was missing. The store has that

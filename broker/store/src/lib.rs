@@ -20,6 +20,7 @@ mod files;
 mod grant_changes;
 mod keys;
 mod outgoing;
+mod package_fault;
 mod records;
 mod repaired;
 mod retry;
@@ -52,10 +53,13 @@ pub use keys::{KeyFile, Keys, Kms};
 pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
+pub use package_fault::{CheckedPackage, PackageFault, PackageFaultKind};
 pub use records::{
     COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
     LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
 };
 pub use repaired::Repaired;
 pub use retry::Retry;
-pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};
+pub use store::{
+    AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store, StoredPackages,
+};

@@ -3,8 +3,8 @@
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
-//! `single_use`, `revocations`, `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and
-//! `outbox`.
+//! `single_use`, `revocations`, `packages`, `package_state`, `life`, `uploads`, `sources`, `usage`,
+//! `webhooks` and `outbox`.
 
 mod delegated_grants;
 mod dynamodb;
@@ -17,6 +17,7 @@ pub(crate) mod mutation;
 mod namespaces;
 pub(crate) mod outbox;
 mod package_document;
+pub(crate) mod package_state;
 mod packages;
 mod quota;
 mod retention;
@@ -64,6 +65,7 @@ use model::{
 };
 use mutation::{Mutation, Outcome};
 use namespaces::StoredNamespace;
+use package_state::PackageState;
 
 /// The backend of the records.
 #[derive(Debug, Clone)]
@@ -135,6 +137,25 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.grants_page(page).await,
             Self::DynamoDb(dynamodb) => dynamodb.grants_page(&page).await,
+        }
+    }
+
+    /// Returns the packages, in order.
+    pub(crate) async fn packages(&self) -> Result<Vec<PackageAddress>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.packages().await,
+            Self::DynamoDb(dynamodb) => dynamodb.packages().await,
+        }
+    }
+
+    /// Returns everything that the store records of a package.
+    pub(crate) async fn package_state(
+        &self,
+        address: &PackageAddress,
+    ) -> Result<PackageState, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.package_state(address).await,
+            Self::DynamoDb(dynamodb) => dynamodb.package_state(address).await,
         }
     }
 

@@ -11,6 +11,7 @@ mod metadata;
 mod objects;
 mod on_aws;
 mod outbox;
+mod package_check;
 mod packages;
 mod publish_guard;
 mod repair;
@@ -32,6 +33,7 @@ use listed_versions::ListedVersions;
 pub use backup::{BackedUp, CopyProgress, Restored};
 pub use folder::FolderCreated;
 pub use on_aws::AwsCreated;
+pub use package_check::StoredPackages;
 
 use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;

@@ -7,6 +7,7 @@ mod compression;
 mod grants;
 mod namespaces;
 mod outbox;
+mod package_state;
 mod packages;
 mod reservations;
 mod revocations;

@@ -9,6 +9,7 @@ mod grants;
 pub(crate) mod migrations;
 mod namespaces;
 mod outbox;
+mod package_state;
 mod packages;
 mod revocations;
 mod single;
