@@ -111,6 +111,7 @@ async fn whole_versions(restored: &TestBroker) -> BTreeSet<String> {
     restored.advance(121);
     let token = restored.token(&deploy(), &[Download]).await;
     assert_eq!(restored.store().as_operator().leftovers().await.unwrap(), []);
+    assert_eq!(restored.store().as_operator().package_faults().await.unwrap(), []);
     let document = restored.get(VERSIONS, &token).await.json();
     let mut listed = BTreeSet::new();
     for version in document["modules"][0]["versions"].as_array().unwrap() {

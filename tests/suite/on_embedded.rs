@@ -71,6 +71,8 @@ mod sources;
 mod sources_git;
 #[path = "store.rs"]
 mod store;
+#[path = "store_check.rs"]
+mod store_check;
 #[path = "terraform.rs"]
 mod terraform;
 #[path = "uploads.rs"]

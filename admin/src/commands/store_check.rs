@@ -28,10 +28,18 @@ pub(crate) async fn run(
     let opened =
         if repair { context.open_to_change(&store).await? } else { context.open(&store).await? };
     let faults = check_packages(&opened, repair).await?;
-    let (leftovers, error) = if repair {
-        delete_leftovers(context, &opened, &store, older_than).await?
+    let leftovers = if repair {
+        delete_leftovers(context, &opened, &store, older_than).await
     } else {
-        (find_leftovers(context, &opened).await?, None)
+        find_leftovers(context, &opened).await.map(|leftovers| (leftovers, None))
+    };
+    let (leftovers, error) = match leftovers {
+        // The faults are printed in any case, and one of them can be the cause.
+        Err(error) if !faults.is_empty() => {
+            notice(format_args!("archives without a version were not looked for: {error}"));
+            (Vec::new(), None)
+        }
+        leftovers => leftovers?,
     };
     print(context, &faults, &leftovers)?;
     if let Some(error) = error {

@@ -2,6 +2,7 @@
 
 use stile_core::grants::{Grant, GrantNamespace, GrantTag, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
+use stile_core::package::PackageAddress;
 use stile_core::package::source::{AllowedObjects, AllowedSource, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
@@ -9,8 +10,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
     Change, Created, Deleted, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
-    NamespaceCreated, NamespaceSummary, NewGrant, Repaired, Revocations, SingleUseOutcome,
-    SourcesSet, Store, StoreError, Updated,
+    NamespaceCreated, NamespaceSummary, NewGrant, PackageFault, Repaired, Revocations,
+    SingleUseOutcome, SourcesSet, Store, StoreError, Updated,
 };
 
 use crate::aws::emulated::REGION;
@@ -92,6 +93,22 @@ impl Operated<'_> {
     ) -> Result<Deleted, StoreError> {
         let access = operator().grant_access(namespace);
         self.0.delete_grant(&access, principal, Some(expected)).await
+    }
+
+    /// Makes the list of a module as the records of its versions say it.
+    pub async fn relist(&self, module: &str) -> Result<bool, StoreError> {
+        let address = PackageAddress::Module(module.parse().unwrap());
+        self.0.relist(&operator(), &address).await
+    }
+
+    /// Returns what a check of all packages finds.
+    pub async fn package_faults(&self) -> Result<Vec<PackageFault>, StoreError> {
+        let stored = self.0.stored_packages(&operator()).await?;
+        let mut faults = Vec::new();
+        for address in stored.addresses() {
+            faults.extend(self.0.check_package(&operator(), &stored, address).await?.faults);
+        }
+        Ok(faults)
     }
 
     /// Lists grants.
