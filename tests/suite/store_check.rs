@@ -9,6 +9,7 @@ use axum::http::Request;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::Relisted;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
 use stile_tests::process::home::{CommandOutput, Home};
@@ -164,6 +165,25 @@ impl Registry {
         (ran.code, faults.collect())
     }
 
+    /// Returns the number of archives in the store. On a disk, all of them become old.
+    async fn archives(&self) -> usize {
+        match super::BACKEND {
+            Backend::Aws => self.test.aws().objects().await,
+            Backend::Embedded => {
+                let folders = fs::read_dir(self.test.data().join("archives")).unwrap();
+                let folders = folders.map(|folder| folder.unwrap().path());
+                let files = folders.filter(|path| path.is_dir()).flat_map(|folder| {
+                    fs::read_dir(folder).unwrap().map(|file| file.unwrap().path())
+                });
+                let make_old = |path: &std::path::PathBuf| {
+                    let file = fs::File::options().append(true).open(path).unwrap();
+                    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+                };
+                files.inspect(make_old).count()
+            }
+        }
+    }
+
     async fn listed(&self) -> BTreeSet<String> {
         let document = self.test.get(VERSIONS, &self.token).await.json();
         let versions = document["modules"][0]["versions"].as_array().unwrap().clone();
@@ -218,6 +238,21 @@ async fn a_version_of_which_only_the_list_is_left_is_removed_from_the_list() {
 }
 
 #[tokio::test]
+async fn a_repair_deletes_no_archive_whose_record_is_lost() {
+    let Some(registry) = Registry::new().await else { return };
+    let archives = registry.archives().await;
+    registry.damage(Damage::LostRecord).await;
+    let ran = registry.run(&["--repair", "--older-than", "1d"]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stderr.contains("the archive of a lost record would be one"), "{ran:?}");
+    assert_eq!(registry.archives().await, archives, "the same bytes can be published again");
+    let archive = module_zip("acme/vpc/aws 1.1.0");
+    let again = registry.test.publish("acme/vpc/aws", "1.1.0", archive, &registry.token).await;
+    assert_eq!(again.status, 201, "{}", again.text());
+    assert_eq!(registry.check(&[]).await, (Some(0), vec![]));
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_read_is_named_and_stops_every_repair_of_its_list() {
     let Some(registry) = Registry::new().await else { return };
     registry.damage(Damage::LostList).await;
@@ -226,7 +261,7 @@ async fn a_record_that_cannot_be_read_is_named_and_stops_every_repair_of_its_lis
     let faults: Vec<_> = faults.map(|fault| format!("acme/vpc/aws {fault}")).into();
     let ran = registry.run(&["--repair"]).await;
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.stderr.contains("a list is as it was"), "{ran:?}");
+    assert!(ran.stderr.contains("the list of `acme/vpc/aws` is as it was"), "{ran:?}");
     let text = ran.stdout + &registry.run(&[]).await.stdout;
     for kind in ["not_listed", "unreadable_version"] {
         assert_eq!(text.matches(kind).count(), 2, "{text}");
@@ -271,7 +306,8 @@ async fn a_repair_while_others_publish_loses_no_version() {
     };
     let repairing = async {
         for _ in 0..6 {
-            assert!(test.store().as_operator().relist(address).await.unwrap());
+            let relisted = test.store().as_operator().relist(address).await.unwrap();
+            assert!(matches!(relisted, Relisted::Done | Relisted::Unchanged), "{relisted:?}");
         }
     };
     tokio::join!(publishing, repairing);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::package::PackageAddress;
-use stile_store::{Leftover, Migrated, PackageFault, PackageFaultKind, Repaired, Store};
+use stile_store::{Leftover, Migrated, PackageFault, PackageFaultKind, Relisted, Repaired, Store};
 
 use super::{CommandResult, Context, OpenStore, event, record};
 use crate::cli::StoreCheck;
@@ -27,26 +27,34 @@ pub(crate) async fn run(
     reject_older_format(&store)?;
     let opened =
         if repair { context.open_to_change(&store).await? } else { context.open(&store).await? };
-    let faults = check_packages(&opened, repair).await?;
-    let leftovers = if repair {
+    let Checked { faults, error } = check_packages(&opened, repair).await?;
+    let (leftovers, later_error) = if error.is_some() {
+        (Vec::new(), None)
+    } else if let Some(reason) = keeps_leftovers(&faults) {
+        notice(reason);
+        (Vec::new(), None)
+    } else if repair {
         delete_leftovers(context, &opened, &store, older_than).await
     } else {
-        find_leftovers(context, &opened).await.map(|leftovers| (leftovers, None))
+        find_leftovers(context, &opened).await
     };
-    let (leftovers, error) = match leftovers {
-        // The faults are printed in any case, and one of them can be the cause.
-        Err(error) if !faults.is_empty() => {
-            notice(format_args!("archives without a version were not looked for: {error}"));
-            (Vec::new(), None)
-        }
-        leftovers => leftovers?,
-    };
+    // What was found and done is printed in any case.
     print(context, &faults, &leftovers)?;
-    if let Some(error) = error {
+    if let Some(error) = error.or(later_error) {
         return Err(error);
     }
     let remains = faults.iter().any(|found| !found.is_repaired);
     Ok(ExitCode::from(u8::from(remains)))
+}
+
+/// Returns why no archive without a version is looked for.
+///
+/// Its record can be the one that is lost. To delete it would lose the version for good.
+fn keeps_leftovers(faults: &[Found]) -> Option<&'static str> {
+    let lost = [PackageFaultKind::ListedWithoutRecord, PackageFaultKind::UnreadableVersion];
+    faults.iter().any(|found| lost.contains(&found.fault.kind)).then_some(
+        "archives without a version are not looked for, because the archive of a lost record would be one",
+    )
 }
 
 /// Refuses a data folder of an older format, because to open it would migrate it.
@@ -71,45 +79,86 @@ struct Found {
     is_repaired: bool,
 }
 
+/// The faults of all packages, and the first error.
+#[derive(Debug)]
+struct Checked {
+    faults: Vec<Found>,
+    error: Option<CommandError>,
+}
+
 /// Checks all packages, and repairs their lists if the operator wants it.
-async fn check_packages(opened: &OpenStore, repair: bool) -> Result<Vec<Found>, CommandError> {
+async fn check_packages(opened: &OpenStore, repair: bool) -> Result<Checked, CommandError> {
     let OpenStore { store, operator } = opened;
     let reading = Box::pin(store.stored_packages(operator));
     let stored = spinning("looking for packages", reading).await?;
     let bar = packages_bar(stored.addresses().len());
-    let (mut found, mut versions) = (Vec::new(), 0);
+    let (mut found, mut versions, mut packages) = (Vec::new(), 0, 0);
+    let mut error: Option<CommandError> = None;
     for address in stored.addresses() {
-        let checked = Box::pin(store.check_package(operator, &stored, address)).await?;
+        let checked = Box::pin(store.check_package(operator, &stored, address)).await;
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(failed) => {
+                let is_down = failed.kind().is_retryable();
+                error.get_or_insert(failed.into());
+                if is_down {
+                    break;
+                }
+                continue;
+            }
+        };
+        packages += 1;
         versions += checked.versions;
         let is_of_the_list = |fault: &PackageFault| fault.kind.is_of_the_list();
-        let mut relisted = false;
+        let mut is_right = false;
         if repair && checked.faults.iter().any(is_of_the_list) {
-            let mut event = event(Kind::Store, operator);
-            event.namespace(address.namespace());
-            event.package(address, None);
-            let done = Box::pin(store.relist(operator, address)).await;
-            let outcome = |done: &bool| if *done { Outcome::Changed } else { Outcome::Unchanged };
-            relisted = record(event, done, outcome)?;
+            match relist(opened, address).await {
+                Ok(done) => is_right = done,
+                Err(failed) => drop(error.get_or_insert(failed)),
+            }
         }
         found.extend(checked.faults.into_iter().map(|fault| Found {
             package: address.clone(),
-            is_repaired: relisted && is_of_the_list(&fault),
+            is_repaired: is_right && is_of_the_list(&fault),
             fault,
         }));
         bar.inc(1);
     }
     bar.finish_and_clear();
     notice(format_args!(
-        "checked {} packages with {versions} versions: {}",
-        stored.addresses().len(),
+        "checked {packages} packages with {versions} versions: {}",
         match found.len() {
-            0 => "each version has its archive, and each list is right".to_owned(),
+            0 => "no faults".to_owned(),
             1 => "1 fault".to_owned(),
             faults => format!("{faults} faults"),
         }
     ));
     say_what_helps(&found, repair);
-    Ok(found)
+    Ok(Checked { faults: found, error })
+}
+
+/// Makes the list of a package from the records. Returns whether it is right then, and says why if
+/// not.
+async fn relist(opened: &OpenStore, address: &PackageAddress) -> Result<bool, CommandError> {
+    let OpenStore { store, operator } = opened;
+    let mut event = event(Kind::Store, operator);
+    event.namespace(address.namespace());
+    event.package(address, None);
+    let done = Box::pin(store.relist(operator, address)).await;
+    let outcome = |done: &Relisted| match done {
+        Relisted::Done => Outcome::Changed,
+        Relisted::Unchanged => Outcome::Unchanged,
+        Relisted::Unreadable | Relisted::RecordsLost => Outcome::Conflict,
+        Relisted::TooLarge => Outcome::Full,
+    };
+    let reason = match record(event, done, outcome)? {
+        Relisted::Done | Relisted::Unchanged => return Ok(true),
+        Relisted::Unreadable => "a record or the list itself cannot be read",
+        Relisted::RecordsLost => "most of its versions have no record",
+        Relisted::TooLarge => "it would be too large",
+    };
+    notice(format_args!("the list of `{address}` is as it was, because {reason}"));
+    Ok(false)
 }
 
 /// Says once for each kind of fault what the operator can do.
@@ -125,20 +174,25 @@ fn say_what_helps(found: &[Found], repair: bool) {
             "a record that cannot be read is of a newer release, or damaged; hint: use the newest `stile-admin`, or restore a backup",
         );
     }
-    let mut lists = found.iter().filter(|found| found.fault.kind.is_of_the_list());
-    if !repair && lists.next().is_some() {
-        notice("the lists are wrong; hint: use `--repair` to make them from the records");
-    } else if repair && lists.any(|found| !found.is_repaired) {
-        notice("a list is as it was, because a record or the list itself cannot be read");
+    if has(PackageFaultKind::ListedWithoutRecord) {
+        notice(
+            "a version without a record is lost; hint: publish the same archive again, or restore a backup",
+        );
+    }
+    if !repair && found.iter().any(|found| found.fault.kind.is_of_the_list()) {
+        notice("a list is wrong; hint: use `--repair` to make it from the records");
     }
 }
 
-async fn find_leftovers(
-    context: &Context,
-    opened: &OpenStore,
-) -> Result<Vec<Leftover>, CommandError> {
+/// The archives without a version that a command found or deleted, and the error that ended it.
+type Leftovers = (Vec<Leftover>, Option<CommandError>);
+
+async fn find_leftovers(context: &Context, opened: &OpenStore) -> Leftovers {
     let looking = Box::pin(opened.store.leftovers(&opened.operator));
-    let leftovers = spinning("looking for leftovers", looking).await?;
+    let leftovers = match spinning("looking for leftovers", looking).await {
+        Ok(leftovers) => leftovers,
+        Err(error) => return (Vec::new(), Some(error.into())),
+    };
     let is_young = |leftover: &&Leftover| context.now - leftover.written_at < SETTLED;
     let young = leftovers.iter().filter(is_young).count();
     if young > 0 {
@@ -146,21 +200,22 @@ async fn find_leftovers(
             "{young} of the leftovers are less than a day old, and can belong to a publish in progress"
         ));
     }
-    Ok(leftovers)
+    (leftovers, None)
 }
 
-/// Deletes old leftovers. Returns those that it deleted, and the error that ended it early.
+/// Deletes old leftovers, and returns those that it deleted.
 async fn delete_leftovers(
     context: &Context,
     opened: &OpenStore,
     store: &StoreTarget,
     older_than: i64,
-) -> Result<(Vec<Leftover>, Option<CommandError>), CommandError> {
+) -> Leftovers {
     let mut event = event(Kind::Store, &opened.operator);
-    event.resource(match store.location()? {
-        StoreLocation::Folder(folder) => folder.display().to_string(),
-        StoreLocation::Aws(place) => place.bucket,
-    });
+    match store.location() {
+        Ok(StoreLocation::Folder(folder)) => event.resource(folder.display().to_string()),
+        Ok(StoreLocation::Aws(place)) => event.resource(place.bucket),
+        Err(error) => return (Vec::new(), Some(error)),
+    }
     let written_until = context.now.saturating_sub(older_than);
     let deleting = opened.store.delete_leftovers(&opened.operator, written_until, context.now);
     let repaired = spinning("deleting leftovers", Box::pin(deleting)).await;
@@ -168,13 +223,16 @@ async fn delete_leftovers(
         true => Outcome::Unchanged,
         false => Outcome::Deleted,
     };
-    let Repaired { deleted, kept, error } = record(event, repaired, outcome)?;
+    let Repaired { deleted, kept, error } = match record(event, repaired, outcome) {
+        Ok(repaired) => repaired,
+        Err(error) => return (Vec::new(), Some(error.into())),
+    };
     for (leftover, reason) in &kept {
         notice(format_args!("kept `{}`: {reason}", leftover.archive));
     }
     let bytes: u64 = deleted.iter().map(|leftover| leftover.bytes).sum();
     notice(format_args!("deleted {} archives with {bytes} bytes", deleted.len()));
-    Ok((deleted, error.map(Into::into)))
+    (deleted, error.map(Into::into))
 }
 
 /// Prints the faults, and the archives that no version names, or named.

@@ -53,7 +53,7 @@ pub use keys::{KeyFile, Keys, Kms};
 pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
-pub use package_fault::{CheckedPackage, PackageFault, PackageFaultKind};
+pub use package_fault::{CheckedPackage, PackageFault, PackageFaultKind, Relisted};
 pub use records::{
     COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
     LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,

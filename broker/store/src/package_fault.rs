@@ -66,6 +66,21 @@ impl PackageFaultKind {
     }
 }
 
+/// The result of making the list of a package from the records of its versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relisted {
+    /// The list is right now.
+    Done,
+    /// The list was right already: a writer has changed it in the meantime.
+    Unchanged,
+    /// A record, or the revision of the list, cannot be read. So the list stays.
+    Unreadable,
+    /// Most versions of the list have no record, so the records are probably lost. The list stays.
+    RecordsLost,
+    /// The list would be larger than the store can hold.
+    TooLarge,
+}
+
 /// One fault of a package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackageFault {

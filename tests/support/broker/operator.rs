@@ -10,7 +10,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
     Change, Created, Deleted, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
-    NamespaceCreated, NamespaceSummary, NewGrant, PackageFault, Repaired, Revocations,
+    NamespaceCreated, NamespaceSummary, NewGrant, PackageFault, Relisted, Repaired, Revocations,
     SingleUseOutcome, SourcesSet, Store, StoreError, Updated,
 };
 
@@ -96,7 +96,7 @@ impl Operated<'_> {
     }
 
     /// Makes the list of a module as the records of its versions say it.
-    pub async fn relist(&self, module: &str) -> Result<bool, StoreError> {
+    pub async fn relist(&self, module: &str) -> Result<Relisted, StoreError> {
         let address = PackageAddress::Module(module.parse().unwrap());
         self.0.relist(&operator(), &address).await
     }

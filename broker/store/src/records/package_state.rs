@@ -9,7 +9,8 @@ use super::model::{PackageRecord, Revision, VersionRecord};
 use super::mutation::{Mutation, Outcome};
 use super::{Records, package_document};
 use crate::retry::Retry;
-use crate::{PackageFault, PackageFaultKind, StoreError};
+use crate::{PackageFault, PackageFaultKind, Relisted, StoreError};
+use serde_json::{Map, Value};
 
 /// Everything that the store records of one package.
 #[derive(Debug)]
@@ -29,8 +30,9 @@ pub(crate) struct PackageState {
 pub(crate) enum StoredList {
     /// There is none.
     Absent,
-    /// This program cannot read it. Without a revision, it cannot replace it, either.
-    Unreadable(Option<Revision>),
+    /// This program cannot read it. Without a revision, it cannot replace it, either. It has the fields
+    /// outside of the document that a newer program added.
+    Unreadable(Option<Revision>, Map<String, Value>),
     /// It is readable.
     Readable(PackageRecord),
 }
@@ -56,7 +58,7 @@ impl PackageState {
         let published = self.published();
         let listed = match &self.list {
             StoredList::Absent => BTreeSet::new(),
-            StoredList::Unreadable(_) => {
+            StoredList::Unreadable(..) => {
                 faults.insert(fault(None, PackageFaultKind::UnreadableList));
                 return faults;
             }
@@ -95,18 +97,29 @@ impl PackageState {
     }
 
     /// Returns the list as the records of the versions say it, and keeps what a newer program added to
-    /// it. `None` if a record or the revision of the list cannot be read.
-    fn rebuilt(&self, address: &PackageAddress) -> Option<PackageRecord> {
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the list must stay.
+    fn rebuilt(&self, address: &PackageAddress) -> Result<PackageRecord, Relisted> {
         if self.versions.values().any(Option::is_none) {
-            return None;
+            return Err(Relisted::Unreadable);
         }
         let mut package = match &self.list {
             StoredList::Absent => package_document::empty(address),
-            StoredList::Unreadable(revision) => {
-                PackageRecord { revision: (*revision)?, ..package_document::empty(address) }
-            }
+            StoredList::Unreadable(revision, unknown) => PackageRecord {
+                revision: revision.ok_or(Relisted::Unreadable)?,
+                unknown: unknown.clone(),
+                ..package_document::empty(address)
+            },
             StoredList::Readable(package) => package.clone(),
         };
+        let has_no_record = |version: &&Version| !self.versions.contains_key(&version.to_string());
+        let lost = package.versions.iter().filter(has_no_record).count();
+        if lost > 1 && lost > package.versions.len() / 2 {
+            return Err(Relisted::RecordsLost);
+        }
         let published = self.published();
         for version in package.versions.clone() {
             if !published.contains_key(&version) {
@@ -119,24 +132,26 @@ impl PackageState {
         let latest = package.latest().and_then(|latest| published.get(latest));
         package.latest_at = latest.map_or(0, |latest| latest.published_at);
         package.set_source(address, latest.and_then(|latest| latest.claimed.as_ref()));
-        Some(package)
+        Ok(package)
     }
 }
 
 impl Records {
-    /// Makes the list of a package as the records of its versions say it. Returns whether it is right
-    /// then: not if a record cannot be read, or if the list would become too large.
+    /// Makes the list of a package as the records of its versions say it.
     ///
     /// Writers can change the package meanwhile, because every change of a version in the list changes
     /// the list's revision.
-    pub(crate) async fn relist(&self, address: &PackageAddress) -> Result<bool, StoreError> {
+    pub(crate) async fn relist(&self, address: &PackageAddress) -> Result<Relisted, StoreError> {
         let mut retry = Retry::default();
         loop {
             let state = self.package_state(address).await?;
             if !state.faults().iter().any(|fault| fault.kind.is_of_the_list()) {
-                return Ok(true);
+                return Ok(Relisted::Unchanged);
             }
-            let Some(package) = state.rebuilt(address) else { return Ok(false) };
+            let package = match state.rebuilt(address) {
+                Ok(package) => package,
+                Err(stays) => return Ok(stays),
+            };
             let latest =
                 package.latest().and_then(|latest| state.versions.get(&latest.to_string()));
             let mut mutations = Vec::new();
@@ -148,8 +163,8 @@ impl Records {
             let (address, before) = (address.clone(), package.revision);
             mutations.push(Mutation::PutPackage { address, before, package });
             match self.commit(mutations).await? {
-                Outcome::Done => return Ok(true),
-                Outcome::TooLarge => return Ok(false),
+                Outcome::Done => return Ok(Relisted::Done),
+                Outcome::TooLarge => return Ok(Relisted::TooLarge),
                 Outcome::Refused(_) | Outcome::Conflict => retry.wait().await?,
             }
         }
@@ -255,7 +270,7 @@ mod tests {
             &[("1.0.0", "not_listed"), ("1.1.0", "not_listed")],
         );
         check(
-            |state| state.list = StoredList::Unreadable(Some(Revision(7))),
+            |state| state.list = StoredList::Unreadable(Some(Revision(7)), Map::new()),
             &[("", "unreadable_list")],
         );
         for latest in [None, Some(("1.0.0".to_owned(), 2)), Some(("1.1.0".to_owned(), 3))] {
@@ -278,10 +293,20 @@ mod tests {
         let mut state = right();
         state.versions.insert("1.1.0".to_owned(), None);
         assert_eq!(found(&state), [("1.1.0".to_owned(), "unreadable_version")]);
-        assert!(state.rebuilt(&address()).is_none(), "1.1.0 would no longer be listed");
+        let unreadable = Err(Relisted::Unreadable);
+        assert_eq!(state.rebuilt(&address()), unreadable, "1.1.0 would no longer be listed");
         let mut state = right();
-        state.list = StoredList::Unreadable(None);
-        assert!(state.rebuilt(&address()).is_none(), "it would replace a change of another writer");
+        state.list = StoredList::Unreadable(None, Map::new());
+        assert_eq!(state.rebuilt(&address()), unreadable, "it would replace another change");
+    }
+
+    #[test]
+    fn a_list_is_not_emptied_if_most_of_its_records_are_gone() {
+        let mut state = right();
+        state.versions.remove("1.1.0");
+        assert!(state.rebuilt(&address()).is_ok(), "one of two");
+        state.versions.remove("1.0.0");
+        assert_eq!(state.rebuilt(&address()), Err(Relisted::RecordsLost));
     }
 
     #[test]

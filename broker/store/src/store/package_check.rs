@@ -12,7 +12,11 @@ use crate::blobs::{Blobs, archive_key, parse_archive_key};
 use crate::records::Records;
 use crate::records::model::{Content, StoredArchive};
 use crate::records::package_state::PackageState;
-use crate::{CheckedPackage, PackageFault, PackageFaultKind, StoreError};
+use crate::{CheckedPackage, PackageFault, PackageFaultKind, Relisted, StoreError};
+
+/// How often a package is read until a fault counts. The reads of one package on AWS are not of one
+/// moment, so a commit in between can look like a fault.
+const READS: usize = 3;
 
 /// The packages of a store, and the objects in its bucket.
 #[derive(Debug)]
@@ -59,7 +63,7 @@ impl Store {
 
     /// Checks one of these packages. It changes nothing.
     ///
-    /// It reads a package with a fault twice, because a publish can be in progress.
+    /// It reads a package with a fault three times, because publishes can be in progress.
     pub async fn check_package(
         &self,
         _: &OperatorAccess,
@@ -69,7 +73,10 @@ impl Store {
         let state = self.records.package_state(address).await?;
         let versions = state.versions.len();
         let mut faults = self.faults(stored, address, &state).await?;
-        if !faults.is_empty() {
+        for _ in 1..READS {
+            if faults.is_empty() {
+                break;
+            }
             let again = self.records.package_state(address).await?;
             let again = self.faults(stored, address, &again).await?;
             faults.retain(|fault| again.contains(fault));
@@ -81,13 +88,12 @@ impl Store {
         })
     }
 
-    /// Makes the list of a package as the records of its versions say it. Returns whether it is right
-    /// then.
+    /// Makes the list of a package as the records of its versions say it.
     pub async fn relist(
         &self,
         _: &OperatorAccess,
         address: &PackageAddress,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Relisted, StoreError> {
         self.records.relist(address).await
     }
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use stile_core::package::{PackageAddress, Version};
 
 use super::DynamoDb;
-use super::attributes::{Row, read_number, read_text};
+use super::attributes::{Row, read_number, read_text, unknown};
 use super::packages::{
-    ALL, VERSION_PREFIX, document_key, list_key, partition, read_address, read_package,
+    ALL, KNOWN, VERSION_PREFIX, document_key, list_key, partition, read_address, read_package,
     read_version,
 };
 use super::table::SK;
@@ -27,7 +27,11 @@ impl DynamoDb {
             found.is_none()
         })
         .await?;
-        let unreadable = || StoreError::corrupt("cannot read the address of a module in the table");
+        let unreadable = || {
+            StoreError::corrupt(
+                "cannot read the list of all modules in the table, which a newer release can have written",
+            )
+        };
         found.ok_or_else(unreadable)
     }
 
@@ -43,15 +47,23 @@ impl DynamoDb {
         let latest = [document, listed].map(|row| row.and_then(latest)).into();
         let list = document.map_or(StoredList::Absent, |row| match read_package(address, row) {
             Some(package) => StoredList::Readable(package),
-            None => StoredList::Unreadable(read_number(row, "revision").map(Revision)),
+            None => {
+                let revision = read_number(row, "revision").map(Revision);
+                StoredList::Unreadable(revision, unknown(row, &KNOWN))
+            }
         });
         let mut versions = BTreeMap::new();
+        let mut unnamed = 0;
         self.query(&partition(address), VERSION_PREFIX, |row| {
             let name = row.as_ref().and_then(|row| read_text(row, SK));
-            let name = name.and_then(|name| name.strip_prefix(VERSION_PREFIX)).unwrap_or_default();
+            let name = name.and_then(|name| name.strip_prefix(VERSION_PREFIX));
+            let name = name.map(str::to_owned).unwrap_or_else(|| {
+                unnamed += 1;
+                format!("unknown {unnamed}")
+            });
             let record = row.as_ref().and_then(read_version);
-            let record = record.filter(|_| Version::parse(name).is_ok());
-            versions.insert(name.to_owned(), record);
+            let record = record.filter(|_| Version::parse(&name).is_ok());
+            versions.insert(name, record);
             false
         })
         .await?;

@@ -29,7 +29,8 @@ pub(super) const VERSION_PREFIX: &str = "version ";
 const QUERIES: usize = 25;
 
 /// The attributes of a package's item.
-const KNOWN: [&str; 7] = [PK, SK, VERSION, "revision", "document", "latest", "latest_at"];
+pub(super) const KNOWN: [&str; 7] =
+    [PK, SK, VERSION, "revision", "document", "latest", "latest_at"];
 
 impl DynamoDb {
     /// Returns the versions document of a package.

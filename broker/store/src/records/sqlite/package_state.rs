@@ -67,7 +67,7 @@ fn read_list(address: &PackageAddress, row: &Vec<Value>) -> StoredList {
             package.revision = revision;
             StoredList::Readable(package)
         }
-        None => StoredList::Unreadable(Some(revision)),
+        None => StoredList::Unreadable(Some(revision), Map::new()),
     }
 }
 
