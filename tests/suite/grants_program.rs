@@ -213,7 +213,7 @@ async fn a_registry_that_is_down_has_exit_code_2_and_changes_nothing() {
         stage.served.host()
     ));
     let ran = stage.ran(&update).await;
-    Stage::failed(&ran, 2, "cannot connect");
+    Stage::failed(&ran, 2, "Connection refused");
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn the_last_grant_giver_goes_only_by_force() {
         about("delete", arn, "web", &[]),
     ] {
         let ran = stage.ran_by(&only, &words).await;
-        Stage::failed(&ran, 1, "have `create_grant` on namespace `web`");
+        Stage::failed(&ran, 1, "`create_grant` on namespace `web`");
         assert!(ran.words().contains("`--force` of `stile-admin`"), "{ran:?}");
     }
     let forced = stage.ran_by(&only, &about("delete", arn, "web", &["--force"])).await;

@@ -118,7 +118,7 @@ async fn apply_makes_the_grants_of_the_file_and_plan_checks_for_drift() {
     let expected = ["deploy acme download,upload", "new web download", "old other upload"];
     assert_eq!(stage.lines().await, expected.map(str::to_owned).into());
     assert_eq!(stage.done(&["plan", "grants.toml", "--check"]).await, SAME);
-    assert_eq!(stage.done(&["apply", "grants.toml", "--yes"]).await, SAME);
+    assert_eq!(stage.done(&["apply", "grants.toml"]).await, SAME);
     for form in ["table", "json"] {
         let words = ["export", "--namespace", "acme", "--namespace", "web", "--output", form];
         let name = if form == "json" { "exported.json" } else { "exported.toml" };
@@ -177,7 +177,7 @@ async fn a_registry_that_goes_down_half_way_stops_the_run_which_says_what_it_did
     assert!(ran.words().contains("error: made 1 of 2 changes: "), "{ran:?}");
     stage.between.is_through();
     // The deletion was made, and only its answer was lost.
-    assert_eq!(stage.done(&apply).await, SAME);
+    assert_eq!(stage.done(&["plan", "grants.toml", "--check"]).await, SAME);
 
     stage.served.test.grant(&role("old"), "acme", &[Upload]).await;
     stage.between.refuse(&Method::DELETE, StatusCode::SERVICE_UNAVAILABLE, 2);

@@ -193,7 +193,7 @@ fn pin(principal: &Principal, args: &GrantCreate) -> Result<Option<Pin>, Command
 /// The part of a requested grant in which an existing one can differ.
 pub(super) struct Wanted {
     pub(super) permissions: Permissions,
-    expiry: Expiry,
+    pub(super) expiry: Expiry,
     /// `None`, if the operator did not ask for a pin, so that any is right.
     pin: Option<Pin>,
 }
