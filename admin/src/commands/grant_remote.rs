@@ -12,12 +12,11 @@ use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Deleted, ExpiryChange, Updated};
 
 use super::Context;
-use super::grant::end;
 use super::grant_client::{
     Answer, EntityTag, GrantClient, RIGHTS, RemoteGrant, RemoteTarget, needed,
 };
-use super::grant_create::Wanted;
-use super::grant_text::{GrantFlags, GrantLine, object, with_status};
+use super::grant_text::{GrantFlags, GrantLine, end, object, with_status};
+use super::grant_wanted::Wanted;
 use crate::cli::{GrantCreate, GrantList, GrantUpdate};
 use crate::error::CommandError;
 use crate::expiry::Expiry;
