@@ -15,6 +15,12 @@ const STORE: [&str; 4] = ["data", "table", "bucket", "kms_key"];
 /// The flag that selects a registry, by its id.
 const REGISTRY: &str = "registry_host";
 
+/// The flags that only a call of a registry reads, by their ids.
+const OF_REGISTRY: [&str; 4] = ["config", "region", "profile", "timeout"];
+
+/// The flag that only a store reads, by its id.
+const OF_STORE: [&str; 1] = ["store_timeout"];
+
 /// The help of `--data` for a command that also works through the API.
 const DATA: &str = "Use the store in this data folder
 
@@ -37,6 +43,10 @@ pub(crate) struct AnyTarget {
     store_by_flag: bool,
     /// Whether a flag selects a registry, apart from variables.
     registry_by_flag: bool,
+    /// The first flag that only a call of a registry reads.
+    of_registry: Option<&'static str>,
+    /// The first flag that only a store reads.
+    of_store: Option<&'static str>,
 }
 
 /// What the flags and the variables select.
@@ -56,7 +66,8 @@ impl AnyTarget {
     ///
     /// # Errors
     ///
-    /// A usage error, if flags select both, or if nothing selects one of them.
+    /// A usage error, if flags select both, if nothing selects one of them, or if a flag is for the
+    /// other one. An ignored `--profile` would change a store in the wrong AWS account.
     pub(crate) fn chosen(&self) -> Result<ChosenTarget<'_>, CommandError> {
         if self.store_by_flag && self.registry_by_flag {
             return Err(CommandError::usage(
@@ -65,7 +76,17 @@ impl AnyTarget {
             .hint("use one of `--data`, `--table` and `--registry-host`"));
         }
         if self.is_store() {
-            return Ok(ChosenTarget::Store(&self.store));
+            return match self.of_registry {
+                None => Ok(ChosenTarget::Store(&self.store)),
+                Some(id) => Err(unread(id, "registry", "store").hint(
+                    "leave it out, or name a registry with `--registry-host`; the credentials and \
+                     the region of a store are those of AWS tools, as in `AWS_PROFILE`",
+                )),
+            };
+        }
+        if let Some(id) = self.of_store {
+            return Err(unread(id, "store", "registry")
+                .hint("leave it out, or select a store with `--data` or `--table`"));
         }
         match self.api.registry(&Environment::read()) {
             Ok(_) => Ok(ChosenTarget::Registry(&self.api)),
@@ -109,6 +130,12 @@ impl AnyTarget {
     }
 }
 
+/// Returns the error of a flag for something that the command line does not select.
+fn unread(id: &str, of: &str, selected: &str) -> CommandError {
+    let flag = id.replace('_', "-");
+    CommandError::usage(format!("`--{flag}` is for a {of}, but the command uses a {selected}"))
+}
+
 /// Returns the error of a command line that selects nothing, from the one about registries.
 fn unnamed(error: &CommandError) -> CommandError {
     let registries = error.message().trim_start_matches(NO_REGISTRY);
@@ -150,9 +177,11 @@ impl FromArgMatches for AnyTarget {
     fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
         let by_flag = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
         let (store_by_flag, registry_by_flag) = (STORE.into_iter().any(by_flag), by_flag(REGISTRY));
+        let first = |ids: &[&'static str]| ids.iter().copied().find(|id| by_flag(id));
+        let (of_registry, of_store) = (first(&OF_REGISTRY), first(&OF_STORE));
         let store = StoreTarget::from_arg_matches_mut(matches)?;
         let api = ApiTarget::from_arg_matches_mut(matches)?;
-        Ok(Self { store, api, store_by_flag, registry_by_flag })
+        Ok(Self { store, api, store_by_flag, registry_by_flag, of_registry, of_store })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {

@@ -166,3 +166,39 @@ fn grant_uses_a_flag_before_a_variable_and_a_store_before_a_registry() {
         assert_eq!(run.code, code, "there is no folder: {}", run.stderr);
     }
 }
+
+#[test]
+fn a_flag_of_a_registry_with_a_store_and_the_reverse_are_usage_errors() {
+    const DATA: Option<&str> = Some("d");
+    const HOST: Option<&str> = Some("registry.example.com");
+    let table = "--table stile --bucket b --kms-key alias/stile";
+    for (variables, flags, flag, selected) in [
+        ([None, None], format!("{table} --profile prod"), "--profile", "store"),
+        ([None, HOST], format!("{table} --region eu-central-1"), "--region", "store"),
+        ([None, None], "--data d --config c.toml".to_owned(), "--config", "store"),
+        ([DATA, None], "--profile prod".to_owned(), "--profile", "store"),
+        ([DATA, HOST], "--config c.toml".to_owned(), "--config", "store"),
+        ([DATA, None], "--timeout 9".to_owned(), "--timeout", "store"),
+        ([None, HOST], "--store-timeout 9".to_owned(), "--store-timeout", "registry"),
+        (
+            [DATA, None],
+            "--registry-host registry.example.com --store-timeout 9".to_owned(),
+            "--store-timeout",
+            "registry",
+        ),
+    ] {
+        let (run, called) = grants(variables, &flags);
+        let what = format!("{variables:?} {flags}: {}", run.stderr);
+        assert_eq!((run.stdout.as_str(), run.code, called), ("", 2, vec![]), "{what}");
+        let other = if selected == "store" { "registry" } else { "store" };
+        let says =
+            format!("error: `{flag}` is for a {other}, but the command uses a {selected}; hint: ");
+        assert!(run.stderr.starts_with(&says), "{what}");
+    }
+    // A variable is there for other commands, and a registry reads its own flags.
+    let machine = Machine::with_store().with("STILE_CONFIG", "c.toml").with("STILE_TIMEOUT", "9");
+    machine.done("grant list");
+    let flags = "--registry-host registry.example.com --timeout 9 --region eu-central-1";
+    let (run, called) = grants([DATA, None], flags);
+    assert_eq!((run.code, called), (0, vec!["registry"]), "{}", run.stderr);
+}
