@@ -422,6 +422,54 @@ async fn each_call_has_a_token_for_one_namespace_and_for_only_what_it_needs() {
     }
 }
 
+#[tokio::test]
+async fn a_404_of_something_else_is_no_deletion() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.served.test.grant(&role("ci"), "acme", &[Download]).await;
+    let delete = about("delete", CI, "acme", &[]);
+    stage.between.refuse(&Method::DELETE, StatusCode::NOT_FOUND, 1);
+    let ran = stage.ran(&delete).await;
+    Stage::failed(&ran, 2, "sent `404` for a grant that exists; hint: the registry can have made");
+    assert_eq!(stage.stored().await, ["ci acme download"]);
+    // The registry itself says 404 after another deletion.
+    stage.between.replace(Method::DELETE, StatusCode::NOT_FOUND);
+    assert!(stage.done(&delete).await.starts_with("deleted "));
+    assert_eq!(stage.stored().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_list_or_a_file_asks_for_few_tokens_that_the_registry_refuses() {
+    let Some(stage) = Stage::start().await else { return };
+    let test = &stage.served.test;
+    test.grant(&role("reader"), "acme", &[Download]).await;
+    test.grant(&role("giver"), "acme", &[CreateGrant, Download]).await;
+    for on in ["acme", "tools", "web"] {
+        test.grant(&role("taker"), on, &[DeleteGrant]).await;
+    }
+    let exchanges = || {
+        let seen = stage.between.seen();
+        seen.iter().filter(|seen| seen.line == "POST /v1/token").count()
+    };
+    exchanges();
+    // The last number is that of the tokens. Each other exchange was refused.
+    for (who, grants, asked, tokens) in
+        [("reader", 1, 3, 1), ("giver", 4, 2, 1), ("taker", 6, 2, 1), ("lead", 4, 2, 2)]
+    {
+        let home = stage.home(who);
+        let list = stage.ran_by(&home, &["list", "--output", "json"]).await;
+        let list: Value = serde_json::from_str(&list.stdout).unwrap();
+        let number = list.as_array().unwrap().len();
+        assert_eq!((number, exchanges()), (grants, asked), "{who}: {list}");
+        let again = stage.ran_by(&home, &["list"]).await;
+        assert_eq!((again.code, exchanges()), (Some(0), asked - tokens), "{who}: {again:?}");
+    }
+    let taker = stage.home("taker");
+    let file = "version = 1\nowns = [\"acme\", \"tools\", \"web\"]\ngrant = []\n";
+    std::fs::write(taker.path().join("grants.toml"), file).unwrap();
+    let planned = stage.ran_by(&taker, &["plan", "grants.toml"]).await;
+    assert_eq!((planned.code, exchanges()), (Some(0), 4), "one is refused: {planned:?}");
+}
+
 /// The number of grants in a long list. The emulator is slow.
 pub(super) fn large() -> usize {
     match super::BACKEND {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::{Method, StatusCode};
 use stile_protocol::names::Permission::{CreateGrant, DeleteGrant, Download, Upload};
 use stile_tests::broker::role;
+use stile_tests::broker::served::system_time;
 use stile_tests::process::home::CommandOutput;
 use stile_tests::process::programs::{ADMIN, program};
 use stile_tests::time_limits;
@@ -187,6 +188,98 @@ async fn a_registry_that_goes_down_half_way_stops_the_run_which_says_what_it_did
     assert!(ran.words().contains(says), "{ran:?}");
     let applied = stage.done(&apply).await;
     assert!(applied.ends_with("created 0, changed 0, deleted 1\n"), "{applied}");
+}
+
+/// A refusal of the registry: the method, the status, the number of
+/// requests that get it, the grant of the file, and the sign of its change.
+type Refusal = (Method, StatusCode, usize, Entry<'static>, &'static str);
+
+#[tokio::test]
+async fn a_refused_change_stops_the_run_before_anything_is_taken_away() {
+    let Some(stage) = Stage::start().await else { return };
+    let test = &stage.served.test;
+    let days = |days: i64| Some(system_time() + days * 86_400);
+    let giver = [CreateGrant, DeleteGrant, Download];
+    test.grant_until(&role("short"), "acme", &giver, days(30)).await;
+    test.grant_until(&role("ends"), "acme", &[Download], days(9)).await;
+    for who in ["mixed", "old"] {
+        test.grant(&role(who), "acme", &[Download]).await;
+    }
+    let before = stage.lines().await;
+    let apply = ["apply", "grants.toml", "--yes"];
+    let owned = |entry: Entry<'_>| file(&["acme"], &[("lead", "acme", ALL), entry]);
+    // The giver has all permissions, and its own grant ends earlier than what it gives.
+    let short = stage.home("short");
+    for (name, sign) in [("new", "+"), ("ends", "~")] {
+        std::fs::write(short.path().join("grants.toml"), owned((name, "acme", &["download"])))
+            .unwrap();
+        let ran = stage.ran_by(&short, &apply).await;
+        assert_eq!((ran.code, stage.lines().await), (Some(1), before.clone()), "{ran:?}");
+        assert!(ran.stdout.ends_with("created 0, changed 0, deleted 0\n"), "{ran:?}");
+        for says in [
+            "error: made 0 of ",
+            &format!("changes: `{sign} aws:111122223333:role/{name} on acme: download"),
+            "` was refused: ",
+            "so it cannot give a permission there for longer",
+        ] {
+            assert!(ran.words().contains(says), "{says}: {ran:?}");
+        }
+    }
+    let refusals: [Refusal; 4] = [
+        (Method::POST, StatusCode::BAD_REQUEST, 1, ("new", "acme", &["download"]), "+"),
+        // The program replaces its token, and asks once more.
+        (Method::POST, StatusCode::UNAUTHORIZED, 2, ("new", "acme", &["download"]), "+"),
+        (Method::PATCH, StatusCode::FORBIDDEN, 1, ("old", "acme", &["download", "upload"]), "~"),
+        // This change gives and takes.
+        (Method::PATCH, StatusCode::FORBIDDEN, 1, ("mixed", "acme", &["upload"]), "~"),
+    ];
+    for (method, status, count, entry, sign) in refusals {
+        stage.write("grants.toml", &owned(entry));
+        stage.between.refuse(&method, status, count);
+        let ran = stage.ran(&apply).await;
+        stage.between.is_through();
+        assert_eq!((ran.code, stage.lines().await), (Some(1), before.clone()), "{ran:?}");
+        let says = format!("changes: `{sign} aws:111122223333:role/{} on acme: ", entry.0);
+        assert!(ran.words().contains(&says), "{says}: {ran:?}");
+        assert!(ran.words().contains("hint: change the file, or ask for the missing"), "{ran:?}");
+        let seen = stage.between.seen();
+        assert!(!seen.iter().any(|seen| seen.line == "DELETE /v1/grants"), "{ran:?}");
+    }
+    // A caller with the rights makes the grants like the same file.
+    stage.done(&apply).await;
+    assert_eq!(stage.lines().await, ["mixed acme upload".to_owned()].into());
+}
+
+#[tokio::test]
+async fn a_deletion_of_something_else_is_none_and_stops_the_run() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.served.test.grant(&role("old"), "acme", &[Upload]).await;
+    stage.write("grants.toml", &file(&["acme"], &[("lead", "acme", ALL)]));
+    stage.between.refuse(&Method::DELETE, StatusCode::NOT_FOUND, 1);
+    let ran = stage.ran(&["apply", "grants.toml", "--yes"]).await;
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(ran.stdout.ends_with("created 0, changed 0, deleted 0\n"), "{ran:?}");
+    assert!(ran.words().contains("sent `404` for a grant that exists"), "{ran:?}");
+    assert_eq!(stage.lines().await, ["old acme upload".to_owned()].into());
+}
+
+#[tokio::test]
+async fn the_loss_of_the_callers_own_right_is_said_before_the_confirmation() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.served.test.grant(&role("other"), "acme", &[CreateGrant, DeleteGrant]).await;
+    let rights = &["create_grant", "delete_grant"];
+    let own = "notice: the file takes your own right to change grants on `acme`\n";
+    let plan = ["plan", "grants.toml"];
+    stage.write("grants.toml", &file(&["acme"], &[("other", "acme", rights)]));
+    let planned = stage.ran(&plan).await;
+    assert_eq!((planned.code, planned.stderr.as_str()), (Some(0), own), "{planned:?}");
+    let asked = stage.ran(&["apply", "grants.toml"]).await;
+    let terminal = "error: nothing was changed, because there is no terminal to ask on; ";
+    assert_eq!(asked.code, Some(1), "{asked:?}");
+    assert!(asked.stderr.starts_with(&format!("{own}{terminal}")), "{asked:?}");
+    let made = stage.ran(&["apply", "grants.toml", "--yes"]).await;
+    assert_eq!(made.stderr.matches(own).count(), 1, "{made:?}");
+    assert_eq!(stage.lines().await, ["other acme create_grant,delete_grant".to_owned()].into());
 }
 
 #[tokio::test]

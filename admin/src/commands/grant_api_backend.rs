@@ -18,7 +18,6 @@ use super::grant_client::{
 };
 use crate::error::CommandError;
 use crate::grant_file::{Change, Owned, WantedGrant};
-use crate::output::notice;
 use crate::target::{ApiTarget, operators_only};
 
 /// The grants of some namespaces in a registry.
@@ -47,8 +46,12 @@ impl<'a> ApiBackend<'a> {
         owned: &Owned,
     ) -> Result<Self, CommandError> {
         let mut readers = BTreeMap::new();
+        // The right that the caller has on one namespace is first on the next one, so that a refused
+        // exchange is rare.
+        let mut rights = RIGHTS;
         for namespace in named(owned)? {
-            let reader = GrantClient::with_one_of(context, target, &namespace, &RIGHTS).await?;
+            let reader = GrantClient::with_one_of(context, target, &namespace, &rights).await?;
+            rights.sort_by_key(|right| !reader.permissions().contains(*right));
             readers.insert(namespace, reader);
         }
         Ok(Self { context, target, readers, writers: OnceCell::new(), tags: RefCell::default() })
@@ -99,9 +102,8 @@ impl<'a> ApiBackend<'a> {
                 Some((grant, _)) => Made::Conflict(differs(&grant)),
                 None => deleted_meanwhile(),
             },
-            Answer::Conflict(error) | Answer::Refused(error) => {
-                Made::Conflict(error.message().to_owned())
-            }
+            Answer::Conflict(error) => Made::Conflict(error.message().to_owned()),
+            Answer::Refused(error) => return Err(refused(error)),
         })
     }
 
@@ -161,6 +163,12 @@ impl GrantBackend for ApiBackend<'_> {
         }
     }
 
+    fn warnings(&self, changes: &[Change]) -> Vec<String> {
+        let takes = |change: &&Change| change.takes_right() && self.is_own(change.principal());
+        let lost = changes.iter().filter(takes).map(Change::namespace);
+        lost.map(|on| format!("the file takes your own right to change grants on `{on}`")).collect()
+    }
+
     async fn prepare(&self, mut changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
         self.check(&changes)?;
         let mut scopes: BTreeMap<&Namespace, Permissions> = BTreeMap::new();
@@ -179,14 +187,7 @@ impl GrantBackend for ApiBackend<'_> {
         let _only_once = self.writers.set(writers);
         // After a change that takes something from the caller, it may not make the others.
         let now = self.context.clock.now();
-        let last = |change: &Change| change.takes(now) && self.is_own(change.principal());
-        for change in changes.iter().filter(|change| change.takes_right() && last(change)) {
-            notice(format_args!(
-                "the file takes your own right to change grants on `{}`",
-                change.namespace()
-            ));
-        }
-        changes.sort_by_key(last);
+        changes.sort_by_key(|change| change.takes(now) && self.is_own(change.principal()));
         Ok(changes)
     }
 
@@ -196,7 +197,7 @@ impl GrantBackend for ApiBackend<'_> {
         let creating = Box::pin(writer.create(&target, wanted.permissions, wanted.expires_at));
         let conflict = match creating.await?.0 {
             Answer::Done(_) => return Ok(Made::Done),
-            Answer::Refused(error) => return Ok(Made::Conflict(error.message().to_owned())),
+            Answer::Refused(error) => return Err(refused(error)),
             Answer::Conflict(error) => error,
             Answer::Absent | Answer::Differs => return Err(writer.unexpected("another answer")),
         };
@@ -240,9 +241,8 @@ impl GrantBackend for ApiBackend<'_> {
                 None => Made::Done,
                 Some((grant, _)) => Made::Conflict(differs(&grant)),
             },
-            Answer::Conflict(error) | Answer::Refused(error) => {
-                Made::Conflict(error.message().to_owned())
-            }
+            Answer::Conflict(error) => Made::Conflict(error.message().to_owned()),
+            Answer::Refused(error) => return Err(refused(error)),
         })
     }
 
@@ -278,6 +278,13 @@ fn named(owned: &Owned) -> Result<BTreeSet<Namespace>, CommandError> {
 
 fn less(all: Permissions, some: Permissions) -> Permissions {
     some.iter().fold(all, |rest, permission| rest.without(permission))
+}
+
+/// Returns the error of a change that the caller may not make, or that the registry does not accept.
+///
+/// It stops the run: another change that takes access away can belong to this one.
+fn refused(error: CommandError) -> CommandError {
+    error.or_hint("change the file, or ask for the missing right; `grant plan` shows what is left")
 }
 
 fn deleted_meanwhile() -> Made {

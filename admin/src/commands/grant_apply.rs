@@ -67,6 +67,7 @@ async fn ask_and_apply<B: GrantBackend>(
         check_deletions(&plan, args.allow_deletes)?;
         backend.check(plan.changes())?;
         notice_names(backend, &plan, &listed).await;
+        backend.warnings(plan.changes()).iter().for_each(notice);
         confirm(context, &plan)?;
         Some(plan)
     };
@@ -183,6 +184,7 @@ async fn apply_under_lease<B: GrantBackend>(
     let changes = backend.prepare(plan.in_order(now())).await?;
     if order.confirmed.is_none() {
         notice_names(backend, &plan, &listed).await;
+        backend.warnings(plan.changes()).iter().for_each(notice);
     }
     let bar = changes_bar(plan.changes().len());
     let (takes, gives): (Vec<Change>, Vec<Change>) = {
@@ -243,6 +245,8 @@ async fn meanwhile<B: GrantBackend>(
 }
 
 /// Makes changes in this order, each while this program has the lease.
+///
+/// An error stops the run, also a refusal. A conflict does not.
 async fn make_all<B: GrantBackend>(
     backend: &B,
     lease: &mut B::Lease,
@@ -270,6 +274,10 @@ async fn make_all<B: GrantBackend>(
                 }
             }
             Ok(Made::LeaseLost) => (Some(change), lost()),
+            Err(error) if error.is_refusal() => {
+                let error = error.context(format_args!("`{change}` was refused"));
+                (Some(change), error)
+            }
             Err(error) => (Some(change), error),
         };
         applied.remaining = failed.into_iter().chain(changes).collect();

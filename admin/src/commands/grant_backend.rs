@@ -74,10 +74,18 @@ pub(super) trait GrantBackend {
     /// Returns why nobody can make these changes here, if so.
     fn check(&self, changes: &[Change]) -> Result<(), CommandError>;
 
+    /// Returns what the user must know about these changes before confirming them.
+    fn warnings(&self, _: &[Change]) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Gets ready to make these changes, before the first one. Returns them in their order.
     async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError>;
 
     /// Creates a grant, if there is none.
+    ///
+    /// A refusal of this and of each other change is an error: the run must not go on, and take
+    /// access away that the refused change should have moved.
     async fn create(
         &self,
         lease: &mut Self::Lease,

@@ -90,6 +90,7 @@ pub(super) struct GrantClient {
     api: Api,
     url: Url,
     caller: String,
+    permissions: Permissions,
 }
 
 /// One page of a list.
@@ -146,19 +147,24 @@ impl GrantClient {
 
     /// Creates a client for a list of the grants on all namespaces, with as many of the rights as the
     /// caller has anywhere. Without one, the list has only the caller's own grants.
+    ///
+    /// The registry says only for one scope whether the caller has it. So a caller with one of the
+    /// rights has one refused exchange, and a reader two.
     pub(super) async fn for_all(
         context: &Context,
         target: &ApiTarget,
     ) -> Result<Self, CommandError> {
-        let scopes: [&[Permission]; 5] = [
-            &[CreateGrant, DeleteGrant],
-            &[CreateGrant],
-            &[DeleteGrant],
-            &[Permission::Download],
-            &[Permission::Upload],
-        ];
-        let scopes = scopes.into_iter().map(|scope| scope.iter().copied().collect());
-        Self::first_of(context, target, Namespaces::All, scopes).await
+        let order = [CreateGrant, DeleteGrant, Permission::Download, Permission::Upload];
+        let scopes = order.map(|permission| Permissions::NONE.with(permission));
+        let first = Self::first_of(context, target, Namespaces::All, scopes).await?;
+        if first.permissions != Permissions::NONE.with(CreateGrant) {
+            return Ok(first);
+        }
+        let both = first.permissions.with(DeleteGrant);
+        match Self::of_scope(context, target, Namespaces::All, both).await {
+            Err(error) if error.is_no_grant() => Ok(first),
+            answered => answered,
+        }
     }
 
     async fn first_of(
@@ -186,7 +192,12 @@ impl GrantClient {
         let api = Api::of_scope(target, namespaces, permissions, context.now)?;
         let url = api.at(PATH)?;
         let caller = spinning(WAITING, Box::pin(api.authenticate())).await?;
-        Ok(Self { api, url, caller })
+        Ok(Self { api, url, caller, permissions })
+    }
+
+    /// Returns the permissions of the token.
+    pub(super) const fn permissions(&self) -> Permissions {
+        self.permissions
     }
 
     /// Returns the principal of the token, in canonical form.
@@ -287,6 +298,9 @@ impl GrantClient {
     }
 
     /// Deletes a grant that is in the state of the tag.
+    ///
+    /// [`Answer::Absent`] is only for a grant that the registry then does not list either: a proxy
+    /// that does not know the method can also answer 404.
     pub(super) async fn delete(
         &self,
         target: &RemoteTarget,
@@ -298,7 +312,13 @@ impl GrantClient {
         url.query_pairs_mut()
             .append_pair("principal", principal.as_str())
             .append_pair("namespace", namespace.as_str());
-        self.read(&self.send(&Method::DELETE, &url, Some(tag), None).await?)
+        let answer = self.read(&self.send(&Method::DELETE, &url, Some(tag), None).await?)?;
+        match answer {
+            Answer::Absent if self.find(target).await?.is_some() => {
+                Err(self.unexpected("`404` for a grant that exists"))
+            }
+            answer => Ok(answer),
+        }
     }
 
     async fn send(

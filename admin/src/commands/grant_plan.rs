@@ -54,6 +54,7 @@ async fn show<B: GrantBackend>(
     let (plan, listed) = plan(backend, file, context.now).await?;
     context.output.outcome(lines(context, &plan), &plan.json())?;
     notice_names(backend, &plan, &listed).await;
+    backend.warnings(plan.changes()).iter().for_each(notice);
     if let Some(Deletions { deleted, owned }) = plan.mass_deletion() {
         notice(format_args!(
             "the plan deletes {deleted} of the {owned} grants that the file owns; \
