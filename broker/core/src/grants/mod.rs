@@ -9,6 +9,7 @@ mod delegated;
 mod ending;
 mod entitle;
 mod evidence;
+mod explain;
 mod tag;
 
 use std::collections::HashSet;
@@ -28,6 +29,10 @@ pub use delegated::{
 pub use ending::{EndingGrant, ending_grants};
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
+pub use explain::{
+    AccessQuestion, Condition, Difference, Explanation, NearestGrant, Verdict, nearest_spelling,
+    principals_of,
+};
 pub use tag::GrantTag;
 
 use crate::principal::{Principal, UniqueId};

@@ -1,13 +1,10 @@
-//! The differences between a grant and the access that `grant explain` explains.
+//! The differences between a grant and the access that a question is about.
 
-use std::fmt;
-
-use stile_core::clock::rfc3339;
-use stile_core::principal::Principal;
+use crate::principal::Principal;
 
 /// One difference. Less significant differences sort first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Difference {
+pub enum Difference {
     /// The grant expired at this time, in Unix seconds.
     Expiry(i64),
     /// This unique id is pinned, and the caller has another one.
@@ -30,8 +27,9 @@ pub(super) enum Difference {
     Kind(&'static str),
 }
 
-/// How the principal that was granted differs from the one of its kind among those that reach the caller, the caller itself
-/// first; `None` where they have nothing in common.
+/// Returns how the principal of a grant differs from the caller's principal of the same kind.
+///
+/// `principals` are the caller's principals, its own first. `None` if they have nothing in common.
 pub(super) fn between_principals(
     principals: &[Principal],
     granted: &Principal,
@@ -85,7 +83,7 @@ pub(super) fn between_principals(
 
 impl Difference {
     /// Returns the name of the difference, as in the output.
-    pub(super) const fn label(&self) -> &'static str {
+    pub const fn label(&self) -> &'static str {
         match self {
             Self::Expiry(_) => "expiry",
             Self::UniqueId(_) => "unique id",
@@ -96,36 +94,6 @@ impl Difference {
             Self::Partition(_) => "partition",
             Self::Account(_) => "account",
             Self::Kind(_) => "kind",
-        }
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: ", self.label())?;
-        match self {
-            Self::Expiry(end) => write!(formatter, "the grant expired at {}", rfc3339(*end)),
-            Self::UniqueId(pinned) => {
-                write!(formatter, "`{pinned}` is pinned, so the role or user was recreated")
-            }
-            Self::Case(granted, own) => {
-                write!(formatter, "the grant is for `{granted}`, not `{own}`")
-            }
-            Self::OtherSuffix(role) => write!(
-                formatter,
-                "the grant is for exactly `{role}`, an earlier role of the permission set"
-            ),
-            Self::NoSuffix(suffix) => {
-                write!(
-                    formatter,
-                    "`{suffix}` is not 16 lower-case hex digits, so the role has no permission set"
-                )
-            }
-            Self::Permission(permissions) => write!(formatter, "the grant allows {permissions}"),
-            Self::Namespace(namespace) => write!(formatter, "the grant is on {namespace}"),
-            Self::Partition(partition) => write!(formatter, "the grant is for {partition}"),
-            Self::Account(account) => write!(formatter, "the grant is for {account}"),
-            Self::Kind(kind) => write!(formatter, "the grant is for a {kind} of the same name"),
         }
     }
 }
@@ -151,7 +119,7 @@ fn reserved(role: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::principals;
+    use super::super::principals_of;
     use super::*;
 
     const SSO: &str = "aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef";
@@ -159,7 +127,7 @@ mod tests {
     fn words(caller: &str, granted: &str) -> Option<Vec<&'static str>> {
         let principal = |text| Principal::parse_stored(text).unwrap();
         Some(
-            between_principals(&principals(&principal(caller)), &principal(granted))?
+            between_principals(&principals_of(&principal(caller)), &principal(granted))?
                 .iter()
                 .map(Difference::label)
                 .collect(),
