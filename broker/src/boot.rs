@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use stile_protocol::audience::Audience;
 
 use crate::app::events::Events;
-use crate::app::{Broker, DownloadCounts, Limits, Readiness};
+use crate::app::{Broker, DownloadCounts, Limits, Readiness, RefusedExchangeLimits};
 use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, StoreLocation};
@@ -68,6 +68,7 @@ pub fn assemble(
         single_flight: SingleFlight::default(),
         audit: AuditLog::new(clock.clone(), folding),
         limits: Limits::default(),
+        refused_exchange_limits: RefusedExchangeLimits::default(),
         store,
         principal_cache: PrincipalCache::default(),
         search_cache: SearchCache::default(),

@@ -37,6 +37,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "package",
             "search",
             "grants",
+            "refused_exchange",
             "usage",
             "version_event",
             "webhook",

@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use stile_core::grants::{
-    AccessQuestion, Condition, Difference, Explanation, Grant, NearestGrant, Verdict, principals_of,
+    AccessQuestion, AskedToken, Condition, Difference, Explanation, Grant, GrantNamespace,
+    NearestGrant, Verdict, principals_of,
 };
-use stile_core::principal::{Principal, parse_typed};
+use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::Permissions;
 
 use super::grant_text::{
@@ -38,12 +39,14 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
     let question = AccessQuestion {
         caller: &caller,
         unique_id: id.as_ref(),
-        namespace: &namespace,
+        namespace: (&namespace).into(),
         permission: args.permission,
+        token: AskedToken::default(),
         now: context.now,
     };
     let explanation = question.explain(&state, &all, &revoked);
-    let shown = Shown { target: &args.store, question, explanation: &explanation };
+    let shown =
+        Shown { target: &args.store, question, namespace: &namespace, explanation: &explanation };
     context.output.outcome(shown.lines(), &shown.json())?;
     Ok(match explanation.verdict() {
         Verdict::Yes => ExitCode::SUCCESS,
@@ -56,6 +59,7 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
 struct Shown<'a> {
     target: &'a StoreTarget,
     question: AccessQuestion<'a>,
+    namespace: &'a GrantNamespace,
     explanation: &'a Explanation,
 }
 
@@ -69,8 +73,10 @@ impl Shown<'_> {
                 lines.extend(hint.map(|hint| format!("hint: {hint}")));
             }
             Explanation::Revoked(principal) => {
-                lines.push(format!("hint: {}", self.lift_command(principal)));
+                let hint = principal.as_ref().map(|principal| self.lift_command(principal));
+                lines.extend(hint.map(|hint| format!("hint: {hint}")));
             }
+            Explanation::Token(difference) => lines.push(difference.to_string()),
             Explanation::No(None) => {
                 lines.push("no similar grant exists".to_owned());
                 lines.push(format!("hint: {}", self.create_command()));
@@ -101,15 +107,19 @@ impl Shown<'_> {
                     json["hint"] = self.check(condition).into();
                 }
                 match condition {
-                    Some(Condition::UniqueId(id)) => json["unique_id"] = id.as_str().into(),
+                    Some(Condition::UniqueId(id)) => {
+                        json["unique_id"] = id.as_ref().map(UniqueId::as_str).into();
+                    }
                     Some(Condition::NoneOf(parts)) => json["none_of"] = json!(parts),
                     None => {}
                 }
             }
             Explanation::Revoked(principal) => {
-                json["revoked"] = principal.as_str().into();
-                json["hint"] = self.lift_command(principal).into();
+                json["revoked"] = principal.as_ref().map(Principal::as_str).into();
+                json["hint"] =
+                    principal.as_ref().map(|principal| self.lift_command(principal)).into();
             }
+            Explanation::Token(difference) => json["differs_by"] = json!([difference.label()]),
             Explanation::No(None) => {
                 json["nearest"] = Value::Null;
                 json["hint"] = self.create_command().into();
@@ -172,7 +182,7 @@ impl Shown<'_> {
     }
 
     fn create_command(&self) -> String {
-        let AccessQuestion { caller, namespace, .. } = self.question;
+        let (caller, namespace) = (self.question.caller, self.namespace);
         let principals = principals_of(caller);
         let set = principals.iter().find(|one| matches!(one, Principal::PermissionSet(_)));
         format!(

@@ -84,6 +84,8 @@ names! {
         Grant = "grant",
         /// Listing the grants that the bearer may see.
         ListGrants = "list_grants",
+        /// Explaining an access to the bearer.
+        ExplainGrant = "explain_grant",
         /// Removing the pinned unique id of a role or user.
         Repin = "repin",
         /// Revoking a token or a principal.

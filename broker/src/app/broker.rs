@@ -8,6 +8,7 @@ use stile_protocol::region::Region;
 use super::download_counts::DownloadCounts;
 use super::events::Events;
 use super::limits::Limits;
+use super::refused_exchanges::RefusedExchangeLimits;
 use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::principal_cache::PrincipalCache;
@@ -40,6 +41,8 @@ pub struct Broker {
     pub audit: Arc<AuditLog>,
     /// The limits for concurrent work.
     pub limits: Limits,
+    /// The records of refused exchanges that callers left.
+    pub refused_exchange_limits: RefusedExchangeLimits,
     /// The records, archives and keys.
     pub store: Store,
     /// The state of recent principals: grants and revocations.

@@ -7,7 +7,9 @@
 use super::authorize::{AuthenticateError, Bearer};
 use super::broker::Broker;
 use stile_core::audit::{Event, Outcome};
-use stile_core::grants::{DelegatedAccess, DelegationRefusal, Grant, GrantNamespace};
+use stile_core::grants::{
+    DelegatedAccess, DelegatedExplanation, DelegationRefusal, Grant, GrantNamespace,
+};
 use stile_core::principal::Principal;
 use stile_protocol::names::{Permission, Permissions};
 use stile_store::{
@@ -116,6 +118,21 @@ pub async fn list(
     let visible = bearer.visible_grants(namespace.as_ref())?;
     let page = broker.store.visible_grants(&visible, principal, namespace, after, limit).await?;
     page.ok_or(GrantsError::TooManyNamespaces)
+}
+
+/// Explains whether the principal of the target has a permission on its namespace.
+pub async fn explain(
+    broker: &Broker,
+    bearer: &Bearer,
+    target: &Target,
+    permission: Permission,
+    event: &mut Event,
+) -> Result<DelegatedExplanation, GrantsError> {
+    event.about(&target.principal);
+    event.grant(&target.namespace, None);
+    let access = bearer.explain_access(&target.namespace)?;
+    let facts = broker.store.explain_facts(&access, &target.principal).await?;
+    Ok(access.explain(&target.principal, permission, &facts))
 }
 
 /// Decides a change of a bearer, again for each attempt.

@@ -122,30 +122,28 @@ impl ApiError {
 
     /// Converts a refusal, with a hint on how to get the right.
     pub fn refusal(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
+        let error = Self::new(refusal.code(), refusal.to_string());
         match refusal {
             Refusal::NoGrant { principal, namespace, permission } => {
                 let namespace = namespace
                     .map_or_else(|| "NAMESPACE".to_owned(), |namespace| namespace.to_string());
                 let flag = permission.as_str().replace('_', "-");
-                Self::new(ErrorCode::NoGrant, message).hint(format!(
+                error.hint(format!(
                     "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
                     principal.display_name()
                 ))
             }
-            Refusal::OutOfScope { .. } => Self::new(ErrorCode::OutOfScope, message)
-                .hint("request a token with this namespace and permission"),
-            Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
-                .hint(format!(
-                    "ask an operator for `stile-admin grant repin --role-arn {}`",
-                    principal.display_name()
-                )),
-            Refusal::Revoked { principal } => {
-                Self::new(ErrorCode::PrincipalRevoked, message).hint(format!(
-                    "ask an operator for `stile-admin token lift --principal {}`",
-                    principal.display_name()
-                ))
+            Refusal::OutOfScope { .. } => {
+                error.hint("request a token with this namespace and permission")
             }
+            Refusal::Recreated { principal } => error.hint(format!(
+                "ask an operator for `stile-admin grant repin --role-arn {}`",
+                principal.display_name()
+            )),
+            Refusal::Revoked { principal, .. } => error.hint(format!(
+                "ask an operator for `stile-admin token lift --principal {}`",
+                principal.display_name()
+            )),
         }
     }
 

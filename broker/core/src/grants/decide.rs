@@ -144,10 +144,12 @@ pub(super) fn allowed(
     now: i64,
 ) -> Result<(), Refusal> {
     if let Some(principal) = &state.revoked {
-        return Err(Refusal::Revoked { principal: principal.clone() });
+        let (caller, principal) = (claims.principal().clone(), principal.clone());
+        return Err(Refusal::Revoked { caller, principal });
     }
     if !claims.permissions().contains(permission) || !claims.namespaces().cover(namespace) {
-        return Err(Refusal::OutOfScope { namespace: namespace.clone(), permission });
+        let (principal, namespace) = (claims.principal().clone(), namespace.clone());
+        return Err(Refusal::OutOfScope { principal, namespace, permission });
     }
     check_grants(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
 }

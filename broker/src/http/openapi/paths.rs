@@ -165,8 +165,12 @@ fn grants() -> Vec<Route> {
         .parameters(&["the_principal", "the_namespace", "force", "if_match"])
         .answers(StatusCode::NO_CONTENT, "The grant is deleted.", &[], Content::None)
         .errors(&[NotFound, Conflict, PreconditionFailed]);
+    let explain = new("explainGrant", "Explain whether a principal has a permission, and why")
+        .description("It needs `create_grant` on the namespace, and shows nothing of another one.")
+        .parameters(&["the_principal", "the_namespace", "the_permission"]);
     vec![
         ("get", path, list.finish()),
+        ("get", "/v1/grants/explain", ok(explain, "Explanation").finish()),
         ("post", path, create.finish()),
         ("patch", path, update.finish()),
         ("delete", path, delete.finish()),

@@ -14,6 +14,7 @@ use crate::authn::sigv4::proof::Proof;
 use crate::http::decision::conclude;
 use crate::http::error::ApiError;
 use crate::http::json_body::read_json;
+use crate::http::request_id::request_id_of;
 use crate::http::run_detached::run_detached;
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
@@ -40,9 +41,12 @@ async fn exchange(
     event: &mut Event,
 ) -> Result<Minted, ApiError> {
     let source = request.extensions().get().copied();
+    let request_id = request_id_of(&request);
     let body = read_json(request).await?;
     let proof = Proof::parse(&body).map_err(|error| ApiError::proof(&error))?;
-    by_proof(broker, &proof, source, event).await.map_err(|error| ApiError::mint(error, broker))
+    by_proof(broker, &proof, source, &request_id, event)
+        .await
+        .map_err(|error| ApiError::mint(error, broker))
 }
 
 /// Returns the answer with a new token.

@@ -15,6 +15,7 @@ use stile_protocol::exchange::{
 };
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::reply::ErrorCode;
+use stile_protocol::request_id::RequestId;
 use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
@@ -24,6 +25,7 @@ use crate::app::mint::{Minted, by_gateway};
 use crate::authn::gateway::GatewayCaller;
 use crate::http::decision::conclude;
 use crate::http::error::ApiError;
+use crate::http::request_id::request_id_of;
 use crate::tokens::KeyError;
 use stile_core::audit::{Event, Kind};
 use stile_core::identity::Issuer;
@@ -40,7 +42,8 @@ pub async fn mint(
     let mut draft = broker.audit.draft(Kind::Exchange, None);
     draft.issuer(Issuer::Gateway);
     let query = request.uri().query().unwrap_or_default();
-    let minted = exchange(&broker, caller, query, &mut draft).await;
+    let request_id = request_id_of(&request);
+    let minted = exchange(&broker, caller, query, &request_id, &mut draft).await;
     Ok(reply(conclude(draft, minted)?).into_response())
 }
 
@@ -62,10 +65,11 @@ async fn exchange(
     broker: &Broker,
     caller: &GatewayCaller,
     query: &str,
+    request_id: &RequestId,
     event: &mut Event,
 ) -> Result<Minted, ApiError> {
     let document = parse_query(query, broker.default_ttl)?;
-    by_gateway(broker, caller, &document, event)
+    by_gateway(broker, caller, &document, request_id, event)
         .await
         .map_err(|error| ApiError::mint(error, broker))
 }

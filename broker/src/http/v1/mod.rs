@@ -5,6 +5,7 @@
 pub(super) mod archives;
 pub(super) mod detail;
 pub(super) mod exchange;
+pub(super) mod explain;
 pub(super) mod gateway;
 pub(super) mod grants;
 pub(super) mod life;

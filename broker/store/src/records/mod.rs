@@ -3,8 +3,8 @@
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
-//! `single_use`, `revocations`, `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and
-//! `outbox`.
+//! `single_use`, `revocations`, `refused_exchanges`, `packages`, `life`, `uploads`, `sources`,
+//! `usage`, `webhooks` and `outbox`.
 
 mod delegated_grants;
 mod dynamodb;
@@ -19,6 +19,7 @@ pub(crate) mod outbox;
 mod package_document;
 mod packages;
 mod quota;
+mod refused_exchanges;
 mod retention;
 mod revocations;
 mod sealed_keyring;

@@ -13,6 +13,7 @@
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
+use stile_core::refused_exchange::RefusedExchange;
 use stile_core::usage::DownloadKey;
 use stile_core::version_event::VersionEvent;
 use stile_core::webhook::WebhookName;
@@ -97,6 +98,10 @@ pub(crate) enum Mutation {
         deprecated: Vec<DownloadKey>,
         forget_before: i64,
     },
+    /// Keeps the record of a refused exchange, and replaces one of the same request. The condition
+    /// always holds. The backend may delete records from before `forget_before`, in Unix seconds, and
+    /// all but the newest [`KEPT_REFUSED_EXCHANGES`](super::refused_exchanges).
+    AddRefusedExchange { refused: RefusedExchange, forget_before: i64 },
     /// Replaces the sealed keyring, if its revision is still `before`. `keyring` has the next one.
     PutKeyring { before: i64, keyring: SealedKeyring },
     /// Adds the record of a namespace, if it has none.

@@ -22,10 +22,12 @@ use stile_core::grants::{
 use stile_core::identity::{PROOF_MAX_AHEAD, SingleUse};
 use stile_core::package::source::{AllowedSources, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
+use stile_core::refused_exchange::RefusedExchange;
 use stile_core::token::{Keyring, TokenId};
 use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
+use stile_protocol::request_id::RequestId;
 
 use listed_versions::ListedVersions;
 
@@ -120,6 +122,23 @@ impl Store {
             }
             (SingleUse::ByIssuer, None) => Ok(SingleUseOutcome::Recorded(Recorded(()))),
         }
+    }
+
+    /// Keeps the record of a refused exchange for seven days, in one attempt.
+    ///
+    /// Only an identity makes such a record, and the caller limits how many it keeps.
+    pub async fn keep_refused_exchange(&self, refused: RefusedExchange) -> Result<(), StoreError> {
+        self.records.add_refused_exchange(refused).await
+    }
+
+    /// Returns the record of a refused exchange. `None` if the store has none of the last seven days.
+    pub async fn refused_exchange(
+        &self,
+        _: &OperatorAccess,
+        id: &RequestId,
+        now: i64,
+    ) -> Result<Option<RefusedExchange>, StoreError> {
+        self.records.refused_exchange(id, now).await
     }
 
     /// Returns the keyring. It is empty if the store has none yet.

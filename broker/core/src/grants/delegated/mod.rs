@@ -6,10 +6,12 @@
 
 #[cfg(test)]
 mod attempts;
+mod explained;
 mod visible;
 
 use stile_protocol::names::{Namespace, Permission, Permissions};
 
+pub use explained::{DelegatedExplanation, ExplainAccess, ExplainFacts, GivenBy, explain_access};
 pub use visible::{ShownGrant, VisibleGrants, grants_in_scope, visible_grants};
 
 use super::decide::allowed;
@@ -56,6 +58,9 @@ pub enum DelegationRefusal {
         "only a holder of `create_grant` or `delete_grant` on all namespaces lists the grants on `*`"
     )]
     ListsAllNamespaces,
+    /// The explanation would be about grants on all namespaces.
+    #[error("only a holder of `create_grant` on all namespaces has access to `*` explained")]
+    ExplainsAllNamespaces,
     /// Nobody could create grants on the namespace for as long as before.
     #[error("{}", last_grant_giver(.namespace, *.until))]
     LastGrantGiver {

@@ -1,6 +1,10 @@
 //! The differences between a grant and the access that a question is about.
 
+use super::REVOKED;
 use crate::principal::Principal;
+
+/// The code of a pinned unique id that the caller does not have.
+pub(super) const UNIQUE_ID: &str = "unique_id";
 
 /// One difference. Less significant differences sort first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,14 +21,25 @@ pub enum Difference {
     NoSuffix(String),
     /// The grant has these permissions instead.
     Permission(String),
-    /// The grant is on this namespace instead.
-    Namespace(String),
+    /// The grant is on another namespace. The more similar its name, the nearer the grant.
+    Namespace {
+        /// The number of typing errors between the two names.
+        typing_errors: usize,
+        /// The namespace of the grant.
+        granted: String,
+    },
     /// The grant is for this partition instead.
     Partition(String),
     /// The grant is for this account instead.
     Account(String),
     /// The grant is for this kind of principal instead, with the same name.
     Kind(&'static str),
+    /// An operator revoked the token.
+    TokenRevoked,
+    /// The scope of the token has only these permissions.
+    TokenPermissions(String),
+    /// The scope of the token has only these namespaces.
+    TokenNamespaces(String),
 }
 
 /// Returns how the principal of a grant differs from the caller's principal of the same kind.
@@ -90,10 +105,20 @@ impl Difference {
             Self::Case(..) => "case",
             Self::OtherSuffix(_) | Self::NoSuffix(_) => "suffix",
             Self::Permission(_) => "permission",
-            Self::Namespace(_) => "namespace",
+            Self::Namespace { .. } => "namespace",
             Self::Partition(_) => "partition",
             Self::Account(_) => "account",
             Self::Kind(_) => "kind",
+            Self::TokenRevoked => REVOKED,
+            Self::TokenPermissions(_) | Self::TokenNamespaces(_) => "scope",
+        }
+    }
+
+    /// Returns the name of the difference for programs: the label as one word.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::UniqueId(_) => UNIQUE_ID,
+            _ => self.label(),
         }
     }
 }

@@ -6,34 +6,23 @@
 
 mod condition;
 mod difference;
+mod question;
 mod sentences;
 mod spelling;
 #[cfg(test)]
 mod tests;
 
-use stile_protocol::names::Permission;
+use stile_protocol::exchange::Namespaces;
 
 use super::{Grant, GrantNamespace, Pin, PrincipalState, check_grants};
-use crate::principal::{Principal, UniqueId};
+use crate::principal::Principal;
 
 pub use condition::Condition;
 pub use difference::Difference;
+pub use question::{AccessQuestion, AskedNamespace, AskedToken};
 pub use spelling::nearest_spelling;
 
-/// The question whether a caller has a permission.
-#[derive(Debug, Clone, Copy)]
-pub struct AccessQuestion<'a> {
-    /// The role or user that calls. A permission set or an account stands for each of its callers.
-    pub caller: &'a Principal,
-    /// The caller's unique id, if it is known.
-    pub unique_id: Option<&'a UniqueId>,
-    /// The namespace, or all namespaces.
-    pub namespace: &'a GrantNamespace,
-    /// The permission.
-    pub permission: Permission,
-    /// The time of the question, in Unix seconds.
-    pub now: i64,
-}
+use spelling::spelling_distance;
 
 /// The answer to an [`AccessQuestion`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +34,11 @@ pub enum Explanation {
         /// The broker refuses the caller unless this holds.
         condition: Option<Condition>,
     },
-    /// An operator revoked this principal: the caller, its permission set or its account.
-    Revoked(Principal),
+    /// An operator revoked the caller, its permission set or its account. The value says which, for
+    /// those who may know it.
+    Revoked(Option<Principal>),
+    /// The token of the caller gives no access, whatever the grants are.
+    Token(Difference),
     /// The caller has no access. The value is the nearest grant, if one is similar.
     No(Option<NearestGrant>),
 }
@@ -97,10 +89,50 @@ impl Explanation {
         match self {
             Self::Yes { condition: None, .. } => Verdict::Yes,
             Self::Yes { condition: Some(_), .. } => Verdict::YesIf,
-            Self::Revoked(_) | Self::No(_) => Verdict::No,
+            Self::Revoked(_) | Self::Token(_) | Self::No(_) => Verdict::No,
+        }
+    }
+
+    /// Returns the code of what prevents access, or of what the condition depends on. For several
+    /// differences, it is that of the first. `None` if nothing prevents access.
+    pub fn difference(&self) -> Option<&'static str> {
+        match self {
+            Self::Yes { condition: None, .. } => None,
+            Self::Yes { condition: Some(condition), .. } => Some(condition.code()),
+            Self::Revoked(_) => Some(REVOKED),
+            Self::Token(difference) => Some(difference.code()),
+            Self::No(nearest) => Some(
+                nearest
+                    .as_ref()
+                    .and_then(|nearest| nearest.differences.first())
+                    .map_or(NO_SIMILAR_GRANT, Difference::code),
+            ),
+        }
+    }
+
+    /// Returns the explanation without what only operators may know: which principal is revoked, and
+    /// which unique id is pinned.
+    #[must_use]
+    pub fn without_secrets_of_operators(self) -> Self {
+        match self {
+            Self::Yes { by, condition } => {
+                let condition = condition.map(|condition| match condition {
+                    Condition::UniqueId(_) => Condition::UniqueId(None),
+                    Condition::NoneOf(_) => Condition::NoneOf(Vec::new()),
+                });
+                Self::Yes { by, condition }
+            }
+            Self::Revoked(_) => Self::Revoked(None),
+            Self::Token(_) | Self::No(_) => self,
         }
     }
 }
+
+/// The code of a revoked principal, in [`Explanation::difference`].
+pub(super) const REVOKED: &str = "revoked";
+
+/// The code of a caller to whose access no grant is similar.
+const NO_SIMILAR_GRANT: &str = "no_similar_grant";
 
 /// Returns the principals whose grants apply to the caller, its own first.
 pub fn principals_of(caller: &Principal) -> Vec<Principal> {
@@ -126,7 +158,10 @@ impl AccessQuestion<'_> {
         revoked: &[Principal],
     ) -> Explanation {
         if let Some(principal) = &state.revoked {
-            return Explanation::Revoked(principal.clone());
+            return Explanation::Revoked(Some(principal.clone()));
+        }
+        if let Some(difference) = self.token_differs(state) {
+            return Explanation::Token(difference);
         }
         let pinned = match &state.pin {
             Pin::Pinned(id) => Some(id),
@@ -136,9 +171,9 @@ impl AccessQuestion<'_> {
         let id = self.unique_id.or(pinned);
         let allows = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {
-                (GrantNamespace::One(namespace), _) => Some(namespace),
-                (GrantNamespace::All, GrantNamespace::All) => None,
-                (GrantNamespace::All, GrantNamespace::One(_)) => return false,
+                (AskedNamespace::One(namespace), _) => Some(namespace),
+                (AskedNamespace::Any, _) | (AskedNamespace::All, GrantNamespace::All) => None,
+                (AskedNamespace::All, GrantNamespace::One(_)) => return false,
             };
             let single = PrincipalState { grants: vec![(*grant).clone()], ..state.clone() };
             check_grants(self.caller, id, &single, namespace, self.permission, self.now).is_ok()
@@ -149,8 +184,26 @@ impl AccessQuestion<'_> {
         }
         let only_by_name = by.iter().all(|grant| grant.principal.has_unique_id());
         let pinned = pinned.filter(|_| self.unique_id.is_none() && only_by_name);
-        let condition = pinned.cloned().map(Condition::UniqueId);
+        let condition = pinned.cloned().map(Some).map(Condition::UniqueId);
         Explanation::Yes { by, condition: condition.or_else(|| self.none_of(revoked)) }
+    }
+
+    /// Returns why the token gives no access, as far as the question has facts about it.
+    fn token_differs(&self, state: &PrincipalState) -> Option<Difference> {
+        let AskedToken { id, namespaces, permissions } = self.token;
+        if id.is_some_and(|id| state.revoked_tokens.contains(id)) {
+            return Some(Difference::TokenRevoked);
+        }
+        if let Some(only) = permissions.filter(|only| !only.contains(self.permission)) {
+            return Some(Difference::TokenPermissions(only.to_string()));
+        }
+        let covers = |only: &Namespaces| match self.namespace {
+            AskedNamespace::One(namespace) => only.cover(namespace),
+            AskedNamespace::All => *only == Namespaces::All,
+            AskedNamespace::Any => true,
+        };
+        let only = namespaces.filter(|only| !covers(only))?;
+        Some(Difference::TokenNamespaces(only.to_string()))
     }
 
     /// Returns the condition that the caller is no revoked part of this permission set or account.
@@ -188,11 +241,14 @@ impl AccessQuestion<'_> {
         differences: &mut Vec<Difference>,
     ) {
         let covered = match self.namespace {
-            GrantNamespace::One(namespace) => grant.namespace.covers(namespace),
-            GrantNamespace::All => grant.namespace == GrantNamespace::All,
+            AskedNamespace::One(namespace) => grant.namespace.covers(namespace),
+            AskedNamespace::All => grant.namespace == GrantNamespace::All,
+            AskedNamespace::Any => true,
         };
         if !covered {
-            differences.push(Difference::Namespace(grant.namespace.to_string()));
+            let granted = grant.namespace.to_string();
+            let typing_errors = spelling_distance(&self.namespace.to_string(), &granted);
+            differences.push(Difference::Namespace { typing_errors, granted });
         }
         if !grant.permissions.contains(self.permission) {
             differences.push(Difference::Permission(grant.permissions.to_string()));

@@ -16,8 +16,14 @@ impl AccessQuestion<'_> {
                     condition.as_ref().map_or_else(String::new, |holds| format!(", if {holds}"));
                 format!("yes{only_if}: {caller} may {permission} on {namespace}")
             }
-            Explanation::Revoked(principal) => {
+            Explanation::Revoked(Some(principal)) => {
                 format!("no: {caller} has no access, because {principal} is revoked")
+            }
+            Explanation::Revoked(None) => {
+                format!("no: {caller} has no access, because an operator revoked it")
+            }
+            Explanation::Token(_) => {
+                format!("no: the token of {caller} is not for {permission} on {namespace}")
             }
             Explanation::No(_) => format!("no: {caller} may not {permission} on {namespace}"),
         }
@@ -46,10 +52,13 @@ impl fmt::Display for Difference {
                 )
             }
             Self::Permission(permissions) => write!(formatter, "the grant allows {permissions}"),
-            Self::Namespace(namespace) => write!(formatter, "the grant is on {namespace}"),
+            Self::Namespace { granted, .. } => write!(formatter, "the grant is on {granted}"),
             Self::Partition(partition) => write!(formatter, "the grant is for {partition}"),
             Self::Account(account) => write!(formatter, "the grant is for {account}"),
             Self::Kind(kind) => write!(formatter, "the grant is for a {kind} of the same name"),
+            Self::TokenRevoked => formatter.write_str("an operator revoked the token"),
+            Self::TokenPermissions(only) => write!(formatter, "the token is only for {only}"),
+            Self::TokenNamespaces(only) => write!(formatter, "the token is only for {only}"),
         }
     }
 }
@@ -57,7 +66,13 @@ impl fmt::Display for Difference {
 impl fmt::Display for Condition {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UniqueId(id) => write!(formatter, "its unique id is still `{}`", id.as_str()),
+            Self::UniqueId(Some(id)) => {
+                write!(formatter, "its unique id is still `{}`", id.as_str())
+            }
+            Self::UniqueId(None) => formatter.write_str("its unique id is still the pinned one"),
+            Self::NoneOf(parts) if parts.is_empty() => {
+                formatter.write_str("an operator has not revoked the caller itself")
+            }
             Self::NoneOf(parts) => {
                 let parts: Vec<String> = parts.iter().map(|part| format!("`{part}`")).collect();
                 write!(formatter, "the caller is not the revoked {}", parts.join(" or "))

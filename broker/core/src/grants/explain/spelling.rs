@@ -14,7 +14,7 @@ pub fn nearest_spelling<'a, T: Clone + 'a>(
 
 /// Returns the smallest number of typing errors between two names: a letter that is missing, added
 /// or another, or two neighbours in the wrong order (optimal string alignment).
-fn spelling_distance(one: &str, other: &str) -> usize {
+pub(super) fn spelling_distance(one: &str, other: &str) -> usize {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let mut before = Vec::new();
     let mut last: Vec<usize> = (0..=other.len()).collect();

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 
-use stile_protocol::names::{Namespace, Permissions};
+use stile_protocol::names::{Namespace, Permission, Permissions};
 
 use super::super::StateRevisions;
 use super::*;
+use crate::principal::UniqueId;
 use crate::token::KeyringSummary;
 
 const NOW: i64 = 1000;
@@ -56,7 +57,8 @@ fn explanation_with(
     all: &[Grant],
     revoked: &[&str],
 ) -> Explanation {
-    let (caller, namespace, id) = (principal(caller), "acme".parse().unwrap(), id.map(unique_id));
+    let (caller, id) = (principal(caller), id.map(unique_id));
+    let namespace = "acme".parse::<GrantNamespace>().unwrap();
     let principals = principals_of(&caller);
     let grants =
         all.iter().filter(|grant| principals.contains(&grant.principal)).cloned().collect();
@@ -66,8 +68,9 @@ fn explanation_with(
     AccessQuestion {
         caller: &caller,
         unique_id: id.as_ref(),
-        namespace: &namespace,
+        namespace: (&namespace).into(),
         permission,
+        token: AskedToken::default(),
         now: NOW,
     }
     .explain(&state, all, &revoked)
@@ -145,7 +148,7 @@ fn a_pinned_id_affects_only_grants_by_name() {
     let pin = || Pin::Pinned(unique_id(old));
     let yes = |by: &[Grant], condition: Option<&str>| Explanation::Yes {
         by: by.to_vec(),
-        condition: condition.map(unique_id).map(Condition::UniqueId),
+        condition: condition.map(|id| Condition::UniqueId(Some(unique_id(id)))),
     };
     assert_eq!(explanation(DEPLOY, None, pin(), &by_name), yes(&by_name, Some(old)));
     assert_eq!(explanation(DEPLOY, Some(old), pin(), &by_name), yes(&by_name, None));
@@ -186,9 +189,11 @@ fn an_explanation_is_true_for_every_unique_id_that_the_caller_can_have() {
                     let expected = match &explained {
                         Explanation::Yes { condition: None, .. } => true,
                         Explanation::Yes { condition: Some(condition), .. } => {
-                            *condition == Condition::UniqueId(id.clone())
+                            *condition == Condition::UniqueId(Some(id.clone()))
                         }
-                        Explanation::Revoked(_) | Explanation::No(_) => false,
+                        Explanation::Revoked(_) | Explanation::Token(_) | Explanation::No(_) => {
+                            false
+                        }
                     };
                     assert_eq!(allowed, expected, "{grants:?} {pin:?} {given:?} {id:?}");
                 }
@@ -230,8 +235,9 @@ fn only_a_grant_on_all_namespaces_gives_access_to_all_namespaces() {
     let question = AccessQuestion {
         caller: &caller,
         unique_id: None,
-        namespace: &namespace,
+        namespace: (&namespace).into(),
         permission: Permission::Download,
+        token: AskedToken::default(),
         now: NOW,
     };
     for (grants, allowed) in [(&all[..1], false), (&all[..], true)] {

@@ -4,8 +4,8 @@ use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
 use super::{
-    DynamoDb, grants, namespaces, outbox, packages, reservations, revocations, single, uploads,
-    usage, webhooks,
+    DynamoDb, grants, namespaces, outbox, packages, refused_exchanges, reservations, revocations,
+    single, uploads, usage, webhooks,
 };
 use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
@@ -136,6 +136,7 @@ impl DynamoDb {
                 let counts = counts.iter().map(|(key, count)| usage::add(key, *count));
                 counts.chain(deprecated.iter().map(usage::put_deprecated)).collect()
             }
+            Mutation::AddRefusedExchange { refused, .. } => vec![refused_exchanges::add(refused)],
             Mutation::PutKeyring { before, keyring } => {
                 vec![single::put_keyring(*before, keyring)]
             }

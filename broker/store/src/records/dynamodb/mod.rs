@@ -8,6 +8,7 @@ mod grants;
 mod namespaces;
 mod outbox;
 mod packages;
+mod refused_exchanges;
 mod reservations;
 mod revocations;
 mod search;

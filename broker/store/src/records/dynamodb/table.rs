@@ -24,6 +24,7 @@
 //! | events to send to a destination | `outbox webhook I`, `outbox bus` / `N E` | one paged query |
 //! | who may send to a destination | `sending webhook I`, `sending bus` / `state` | one read, or one batch |
 //! | use of a proof | `proof D` / `claim` | one conditional write |
+//! | a refused exchange | `refused I` / `exchange` | one read |
 //!
 //! The store never scans the table. A space separates the parts of a key, because it sorts before
 //! every character that a name can contain.

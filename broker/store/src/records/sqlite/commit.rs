@@ -7,8 +7,8 @@ use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
 use super::{
-    Sqlite, database_error, grants, namespaces, outbox, packages, revocations, single, uploads,
-    usage, webhooks,
+    Sqlite, database_error, grants, namespaces, outbox, packages, refused_exchanges, revocations,
+    single, uploads, usage, webhooks,
 };
 use crate::records::model::{Content, RevocationRecords, VersionRecord};
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
@@ -109,6 +109,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         Mutation::DeleteUpload { .. }
         | Mutation::CountDownloads { .. }
         | Mutation::PutSearchText { .. }
+        | Mutation::AddRefusedExchange { .. }
         | Mutation::AddEvent { .. }
         | Mutation::RemoveDelivery(_) => Ok(true),
         Mutation::PutSendingState { destination, before, .. } => {
@@ -212,6 +213,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         }
         Mutation::CountDownloads { counts, deprecated, forget_before } => {
             usage::add(transaction, counts, deprecated, *forget_before).map_err(database_error)
+        }
+        Mutation::AddRefusedExchange { refused, forget_before } => {
+            refused_exchanges::add(transaction, refused, *forget_before).map_err(database_error)
         }
         Mutation::PutKeyring { keyring, .. } => put_single(
             transaction,

@@ -10,6 +10,7 @@ pub(crate) mod migrations;
 mod namespaces;
 mod outbox;
 mod packages;
+mod refused_exchanges;
 mod revocations;
 mod single;
 mod uploads;
