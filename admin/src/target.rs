@@ -1,5 +1,7 @@
 //! The target of a command: a store, or a broker's API.
 
+mod any;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +13,11 @@ use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
 use crate::error::CommandError;
+
+pub(crate) use any::{AnyTarget, ChosenTarget, operators_only};
+
+/// The beginning of the error of a command line that selects no registry.
+const NO_REGISTRY: &str = "no registry is named";
 
 /// The flags that select a store: a folder or a table.
 #[derive(Debug, Default, Args)]
@@ -106,6 +113,11 @@ impl StoreTarget {
     pub(crate) fn is_named(&self) -> bool {
         self.data.is_some()
             || [&self.table, &self.bucket, &self.kms_key].into_iter().any(Option::is_some)
+    }
+
+    /// Returns whether a flag or a variable selects a store: a part of one is not enough.
+    const fn selects(&self) -> bool {
+        self.data.is_some() || self.table.is_some()
     }
 
     /// Returns the endpoints in the variables of the AWS SDK.
@@ -251,15 +263,15 @@ fn only_registry(config: &Config) -> Result<&RegistryConfig, CommandError> {
     let all: Vec<&RegistryConfig> = config.registries().collect();
     match all.as_slice() {
         [only] => Ok(only),
-        [] => Err(CommandError::usage(
-            "no registry is named, and the helper's `config.toml` has none",
-        )
+        [] => Err(CommandError::usage(format!(
+            "{NO_REGISTRY}, and the helper's `config.toml` has none"
+        ))
         .hint("use `--registry-host HOST`, or set `STILE_HOST`")),
         several => {
             let hosts: Vec<String> =
                 several.iter().map(|registry| format!("`{}`", registry.host)).collect();
             Err(CommandError::usage(format!(
-                "no registry is named, and the helper's `config.toml` has several: {}",
+                "{NO_REGISTRY}, and the helper's `config.toml` has several: {}",
                 hosts.join(", ")
             ))
             .hint("use `--registry-host HOST`, or set `STILE_HOST`"))

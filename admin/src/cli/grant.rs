@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use stile_protocol::names::{Permission, Permissions};
 
-use crate::target::StoreTarget;
+use crate::target::{AnyTarget, StoreTarget};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantVerb {
@@ -15,10 +15,16 @@ pub(crate) enum GrantVerb {
     /// different one is an error; use `update` for that. A notice names each namespace, account or role
     /// that nothing else in the store mentions, and the nearest known name.
     ///
+    /// Through the API, with `--registry-host`, you need `create_grant` and each permission of the
+    /// grant. Only an operator creates grants on `*` and of accounts, and sets pins.
+    ///
     /// Example: `stile-admin grant create --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --download --expires 90d`
     Create(GrantCreate),
     /// Change the named permissions of a grant, and no others
+    ///
+    /// With `--registry-host`, it reads the grant first. If others change the grant meanwhile, it
+    /// changes nothing, with exit code 1.
     ///
     /// Example: `stile-admin grant update --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --upload --download=false`
@@ -27,15 +33,21 @@ pub(crate) enum GrantVerb {
     ///
     /// It takes effect within 10 seconds, also for existing tokens.
     ///
+    /// With `--registry-host`, it reads the grant first. If others change the grant meanwhile, it
+    /// deletes nothing, with exit code 1.
+    ///
     /// Example: `stile-admin grant delete --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme`
-    Delete(GrantOne),
+    Delete(GrantDelete),
     /// Show one grant
     ///
     /// Example: `stile-admin grant show --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme`
     Show(GrantOne),
     /// List all grants, or those of a principal or namespace
+    ///
+    /// With `--registry-host`, it lists the grants on the namespaces on which you may change grants.
+    /// If there are none, it lists your own grants.
     ///
     /// Example: `stile-admin grant list --data /var/lib/stile --namespace acme`
     List(GrantList),
@@ -67,6 +79,9 @@ pub(crate) enum GrantVerb {
     /// one to change, `-` one to delete, and `?` one that this program cannot read. A grant that has
     /// ended and is not in the file stays, unless it is in the way of a new one.
     ///
+    /// With `--registry-host`, the file or `--namespace` must name the namespaces, and you may change
+    /// grants on each of them.
+    ///
     /// Example: `stile-admin grant plan --data /var/lib/stile grants.toml --check`
     Plan(GrantPlan),
     /// Make the grants like a file
@@ -76,12 +91,16 @@ pub(crate) enum GrantVerb {
     /// the command, also after it was killed. If two run at once, the second waits for the first.
     /// It refuses to delete very many grants without `--allow-deletes`.
     ///
+    /// With `--registry-host`, no run waits for another. It narrows and deletes nothing if it sees that
+    /// others change grants at the same time, and exits with 1.
+    ///
     /// Example: `stile-admin grant apply --data /var/lib/stile grants.toml --yes`
     Apply(GrantApply),
     /// Print the grants as a file, for `plan` and `apply`
     ///
     /// The file owns the namespaces that you name, or else every grant. It has no pins, and no
-    /// grants that have ended. With `--output json`, it is JSON.
+    /// grants that have ended. With `--output json`, it is JSON. With `--registry-host`, name the
+    /// namespaces.
     ///
     /// Example: `stile-admin grant export --data /var/lib/stile --namespace acme > grants.toml`
     Export(GrantExport),
@@ -117,7 +136,7 @@ pub(crate) struct NamespaceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GrantCreate {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -135,13 +154,13 @@ pub(crate) struct GrantCreate {
     #[arg(long)]
     upload: bool,
 
-    /// Allow granting its permissions to others; no route uses it yet
+    /// Allow creating grants of its own permissions for others
     ///
     /// Default: off. Example: `--create-grant`
     #[arg(long)]
     create_grant: bool,
 
-    /// Allow deleting grants; no route uses it yet
+    /// Allow narrowing and deleting grants
     ///
     /// Default: off. Example: `--delete-grant`
     #[arg(long)]
@@ -197,7 +216,7 @@ impl GrantCreate {
 #[derive(Debug, Args)]
 pub(crate) struct GrantUpdate {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -215,13 +234,13 @@ pub(crate) struct GrantUpdate {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     upload: Option<bool>,
 
-    /// Allow or stop granting its permissions to others; no route uses it yet
+    /// Allow or stop creating grants of its own permissions for others
     ///
     /// Default: unchanged. Example: `--create-grant`, `--create-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     create_grant: Option<bool>,
 
-    /// Allow or stop deleting grants; no route uses it yet
+    /// Allow or stop narrowing and deleting grants
     ///
     /// Default: unchanged. Example: `--delete-grant`, `--delete-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -233,6 +252,12 @@ pub(crate) struct GrantUpdate {
     /// Example: `--expires 90d`, `--expires 2027-01-31`, `--expires never`
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
+
+    /// Make the change, although nobody else would have `create_grant` on the namespace
+    ///
+    /// Only for `--registry-host`: an operator needs no confirmation. Default: off. Example: `--force`
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 impl GrantUpdate {
@@ -254,7 +279,7 @@ impl GrantUpdate {
 #[derive(Debug, Args)]
 pub(crate) struct GrantOne {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -262,9 +287,21 @@ pub(crate) struct GrantOne {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GrantDelete {
+    #[command(flatten)]
+    pub(crate) of: GrantOne,
+
+    /// Delete it, although nobody else would have `create_grant` on the namespace
+    ///
+    /// Only for `--registry-host`: an operator needs no confirmation. Default: off. Example: `--force`
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct GrantList {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// List only the grants of this principal
     ///
@@ -316,7 +353,7 @@ pub(crate) struct GrantExplain {
 #[derive(Debug, Args)]
 pub(crate) struct GrantRepin {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// The ARN of the role or user
     ///
@@ -351,7 +388,7 @@ pub(crate) struct GrantFileArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GrantPlan {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
@@ -365,7 +402,7 @@ pub(crate) struct GrantPlan {
 #[derive(Debug, Args)]
 pub(crate) struct GrantApply {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
@@ -387,7 +424,7 @@ pub(crate) struct GrantApply {
 #[derive(Debug, Args)]
 pub(crate) struct GrantExport {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// Print only the grants on this namespace, or on all namespaces for `*`
     ///

@@ -12,14 +12,14 @@ use stile_core::grants::{Grant, GrantNamespace, GrantTag, MAX_GRANTS};
 use stile_core::principal::Principal;
 use stile_protocol::names::{Namespace, Permission, Permissions};
 use stile_store::{
-    Change, Created, Deleted, ExpiryChange, GrantLease, LeaseTaken, LeaseWatch, Leased,
-    ListedGrants, NewGrant, StoreError, StoreErrorKind, Updated,
+    Change as GrantChange, Created, Deleted, ExpiryChange, GrantLease, LeaseTaken, LeaseWatch,
+    Leased, ListedGrants, NewGrant, StoreError, StoreErrorKind, Updated,
 };
 
 use super::grant_text::GrantLine;
 use super::{OpenStore, event, record};
 use crate::error::CommandError;
-use crate::grant_file::WantedGrant;
+use crate::grant_file::{Change, WantedGrant};
 use crate::output::notice;
 
 /// The time between two attempts to take a lease that another program holds.
@@ -59,14 +59,23 @@ pub(super) enum Taken<L> {
 
 /// Grants that a file can be applied to.
 pub(super) trait GrantBackend {
+    /// Whether the lease stops all other programs that apply a file.
+    const EXCLUSIVE: bool;
+
     /// Evidence that no other program applies a file at the same time.
     type Lease;
 
     /// Returns all grants, and the names of those that cannot be read.
     async fn list(&self) -> Result<ListedGrants, CommandError>;
 
-    /// Returns the other names that the store knows.
-    async fn known_names(&self) -> Result<KnownNames, CommandError>;
+    /// Returns the other names that the store knows. `None`, if nobody may read them all.
+    async fn known_names(&self) -> Result<Option<KnownNames>, CommandError>;
+
+    /// Returns why nobody can make these changes here, if so.
+    fn check(&self, changes: &[Change]) -> Result<(), CommandError>;
+
+    /// Gets ready to make these changes, before the first one. Returns them in their order.
+    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError>;
 
     /// Creates a grant, if there is none.
     async fn create(
@@ -157,20 +166,30 @@ impl<'a> StoreBackend<'a> {
 }
 
 impl GrantBackend for StoreBackend<'_> {
+    const EXCLUSIVE: bool = true;
+
     type Lease = GrantLease;
 
     async fn list(&self) -> Result<ListedGrants, CommandError> {
         Ok(self.open.store.listed_grants(&self.open.operator).await?)
     }
 
-    async fn known_names(&self) -> Result<KnownNames, CommandError> {
+    async fn known_names(&self) -> Result<Option<KnownNames>, CommandError> {
         let OpenStore { store, operator } = self.open;
         let namespaces = store.namespaces(operator).await?;
         let revoked = store.revocations(operator).await?.principals;
-        Ok(KnownNames {
+        Ok(Some(KnownNames {
             namespaces: namespaces.into_iter().map(|found| found.namespace).collect(),
             revoked: revoked.into_iter().map(|revoked| revoked.principal).collect(),
-        })
+        }))
+    }
+
+    fn check(&self, _: &[Change]) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
+        Ok(changes)
     }
 
     async fn create(
@@ -225,7 +244,7 @@ impl GrantBackend for StoreBackend<'_> {
     ) -> Result<Made, CommandError> {
         let now = self.clock.now();
         let access = self.open.operator.grant_access(wanted.namespace.clone());
-        let change = Change {
+        let change = GrantChange {
             set: wanted.permissions,
             clear: Permission::ALL
                 .into_iter()
@@ -291,6 +310,7 @@ impl GrantBackend for StoreBackend<'_> {
     }
 }
 
-fn differs(grant: &Grant) -> String {
+/// Returns why a grant was not changed: others have changed it.
+pub(super) fn differs(grant: &Grant) -> String {
     format!("it has changed in the meantime: {}", GrantLine(grant))
 }

@@ -1,6 +1,6 @@
 //! `grant create`: creates a grant, and compares it with an existing one.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS, Pin};
@@ -13,12 +13,12 @@ use super::grant_text::{
     unique_id, with_status,
 };
 use super::known_names::NewNames;
-use super::{Context, OpenStore, event, record};
+use super::{Context, OpenStore, event, grant_remote, record};
 use crate::cli::GrantCreate;
 use crate::error::CommandError;
 use crate::expiry::Expiry;
 use crate::output::notice;
-use crate::target::quoted;
+use crate::target::{ChosenTarget, StoreTarget, quoted};
 
 /// Creates a grant. An identical grant does not change, and a different one is an error.
 pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), CommandError> {
@@ -33,20 +33,45 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
     let parse = if args.skip_expired { expiry_with_past } else { expiry };
     let expiry = parse(args.expires.as_deref(), context.now)?.unwrap_or(Expiry::Never);
     let wanted = Wanted { permissions, expiry, pin: pin(&principal, args)? };
-    if !args.yes {
-        confirmed(&principal, typed.needs_confirmation, &namespace)?;
+    let end = expiry.end(context.now);
+    let is_past = end.is_some_and(|end| end <= context.now);
+    match args.at.chosen()? {
+        ChosenTarget::Store(target) => {
+            if !args.yes {
+                confirmed(&principal, typed.needs_confirmation, &namespace)?;
+            }
+            typed.notices.iter().for_each(notice);
+            if is_past {
+                let OpenStore { store, operator } = context.open(target).await?;
+                let (who, on) = (Some(principal.clone()), Some(namespace.clone()));
+                let held = store.grants(&operator, who, on).await?.pop();
+                return wanted.skip(context, args, (&principal, &namespace), held.as_ref());
+            }
+            let new = NewGrant { principal, permissions, expires_at: end, pin: wanted.pin.clone() };
+            create_in_store(context, (target, args), namespace, new, &wanted).await
+        }
+        ChosenTarget::Registry(api) => {
+            let target = grant_remote::target_of(args, &principal, &namespace)?;
+            typed.notices.iter().for_each(notice);
+            if is_past {
+                let held = Box::pin(grant_remote::find(context, api, &target)).await?;
+                return wanted.skip(context, args, (&principal, &namespace), held.as_ref());
+            }
+            Box::pin(grant_remote::create(context, (api, args), &target, &wanted, end)).await
+        }
     }
-    typed.notices.iter().for_each(notice);
-    if let Some(end) = expiry.end(context.now).filter(|end| *end <= context.now) {
-        return skip(context, args, principal, namespace, permissions, end).await;
-    }
-    let new = NewGrant {
-        principal: principal.clone(),
-        permissions,
-        expires_at: expiry.end(context.now),
-        pin: wanted.pin.clone(),
-    };
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+}
+
+/// Creates a grant in the store, with its audit event.
+async fn create_in_store(
+    context: &Context,
+    (target, args): (&StoreTarget, &GrantCreate),
+    namespace: GrantNamespace,
+    new: NewGrant,
+    wanted: &Wanted,
+) -> Result<(), CommandError> {
+    let (principal, permissions) = (new.principal.clone(), new.permissions);
+    let OpenStore { store, operator } = context.open_to_change(target).await?;
     let access = operator.grant_access(namespace);
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
@@ -74,24 +99,14 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
             context.output.outcome(format_args!("created {}", GrantLine(&grant)), &json)
         }
         Created::Exists { grant, pin } if wanted.is(&grant, &pin, context.now) => {
-            if let Some(end) = grant.expires_at.filter(|end| expiry.end(context.now) != Some(*end))
-            {
-                notice(format_args!(
-                    "the duration counts from the creation of the grant, so it ends at {}; \
-                     hint: `{}` counts from now",
-                    rfc3339(end),
-                    wanted.update(args, &grant, true)
-                ));
-            }
-            let mut json = with_status("unchanged", &grant);
+            let mut json = wanted.unchanged(context, args, &grant);
             NewNames::default().add_to(&mut json);
             context.output.outcome(format_args!("unchanged: {}", GrantLine(&grant)), &json)
         }
         Created::Exists { grant, pin }
             if args.skip_expired && wanted.was(&grant, &pin, context.now) =>
         {
-            let end = grant.expires_at.unwrap_or(context.now);
-            skipped(context, &grant.principal, &grant.namespace, permissions, end)
+            wanted.skipped(context, &grant)
         }
         Created::Exists { grant, pin } => Err(wanted.differs(args, &grant, &pin, context.now)),
         Created::DiffersByCase(twin) => {
@@ -110,33 +125,6 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
         ))
         .hint("create a grant on `*`, which means all namespaces")),
     }
-}
-
-/// Creates nothing, because the requested grant has ended. Another grant that has not ended is an
-/// error: the list of commands does not say that it exists.
-async fn skip(
-    context: &Context,
-    args: &GrantCreate,
-    principal: Principal,
-    namespace: GrantNamespace,
-    permissions: Permissions,
-    end: i64,
-) -> Result<(), CommandError> {
-    let OpenStore { store, operator } = context.open(&args.store).await?;
-    let held = store.grants(&operator, Some(principal.clone()), Some(namespace.clone())).await?;
-    let is_live = |grant: &&Grant| grant.expires_at.is_none_or(|end| context.now < end);
-    if let Some(live) = held.iter().find(is_live) {
-        return Err(CommandError::refused(format!(
-            "the grant already exists and has not ended: {}",
-            GrantLine(live)
-        ))
-        .hint(format!(
-            "delete it with `{} {}`, or remove the command for a grant that has ended",
-            args.store.command("grant delete"),
-            GrantFlags(&principal, &namespace)
-        )));
-    }
-    skipped(context, &principal, &namespace, permissions, end)
 }
 
 /// Reports a grant that has ended, so that nothing was created.
@@ -167,7 +155,7 @@ fn pinned_otherwise(args: &GrantCreate, principal: &Principal) -> CommandError {
     );
     CommandError::refused(problem).hint(format!(
         "remove that pin first with `{} --role-arn {}`",
-        args.store.command("grant repin"),
+        args.at.command("grant repin"),
         principal.display_name()
     ))
 }
@@ -203,8 +191,8 @@ fn pin(principal: &Principal, args: &GrantCreate) -> Result<Option<Pin>, Command
 }
 
 /// The part of a requested grant in which an existing one can differ.
-struct Wanted {
-    permissions: Permissions,
+pub(super) struct Wanted {
+    pub(super) permissions: Permissions,
     expiry: Expiry,
     /// `None`, if the operator did not ask for a pin, so that any is right.
     pin: Option<Pin>,
@@ -212,18 +200,64 @@ struct Wanted {
 
 impl Wanted {
     /// Returns whether the existing grant is the requested one. An expired grant is not.
-    fn is(&self, held: &Grant, held_pin: &Pin, now: i64) -> bool {
+    pub(super) fn is(&self, held: &Grant, held_pin: &Pin, now: i64) -> bool {
         held.permissions == self.permissions
             && self.has_end_of(held, now)
             && self.pin.as_ref().is_none_or(|pin| pin == held_pin)
     }
 
     /// Returns whether the existing grant was the requested one until it ended.
-    fn was(&self, held: &Grant, held_pin: &Pin, now: i64) -> bool {
+    pub(super) fn was(&self, held: &Grant, held_pin: &Pin, now: i64) -> bool {
         held.permissions == self.permissions
             && self.expiry.created(held.created_at, held.expires_at)
             && held.expires_at.is_some_and(|end| end <= now)
             && self.pin.as_ref().is_none_or(|pin| pin == held_pin)
+    }
+
+    /// Creates nothing, because the requested grant has ended. Another grant that has not ended is an
+    /// error: the list of commands does not say that it exists.
+    fn skip(
+        &self,
+        context: &Context,
+        args: &GrantCreate,
+        (principal, namespace): (&Principal, &GrantNamespace),
+        held: Option<&Grant>,
+    ) -> Result<(), CommandError> {
+        let is_live = |grant: &&Grant| grant.expires_at.is_none_or(|end| context.now < end);
+        if let Some(live) = held.filter(is_live) {
+            return Err(CommandError::refused(format!(
+                "the grant already exists and has not ended: {}",
+                GrantLine(live)
+            ))
+            .hint(format!(
+                "delete it with `{} {}`, or remove the command for a grant that has ended",
+                args.at.command("grant delete"),
+                GrantFlags(principal, namespace)
+            )));
+        }
+        let end = self.expiry.end(context.now).unwrap_or(context.now);
+        skipped(context, principal, namespace, self.permissions, end)
+    }
+
+    /// Reports that the requested grant exists and has ended, so that nothing was created.
+    pub(super) fn skipped(&self, context: &Context, held: &Grant) -> Result<(), CommandError> {
+        let end = held.expires_at.unwrap_or(context.now);
+        skipped(context, &held.principal, &held.namespace, self.permissions, end)
+    }
+
+    /// Returns the JSON of an existing grant that is the requested one. Prints a notice if its
+    /// duration counts from another time.
+    pub(super) fn unchanged(&self, context: &Context, args: &GrantCreate, held: &Grant) -> Value {
+        if let Some(end) = held.expires_at.filter(|end| self.expiry.end(context.now) != Some(*end))
+        {
+            notice(format_args!(
+                "the duration counts from the creation of the grant, so it ends at {}; \
+                 hint: `{}` counts from now",
+                rfc3339(end),
+                self.update(args, held, true)
+            ));
+        }
+        with_status("unchanged", held)
     }
 
     fn has_end_of(&self, held: &Grant, now: i64) -> bool {
@@ -232,7 +266,13 @@ impl Wanted {
     }
 
     /// Returns the error for a different grant. Its hint has the command that changes that grant.
-    fn differs(&self, args: &GrantCreate, held: &Grant, held_pin: &Pin, now: i64) -> CommandError {
+    pub(super) fn differs(
+        &self,
+        args: &GrantCreate,
+        held: &Grant,
+        held_pin: &Pin,
+        now: i64,
+    ) -> CommandError {
         let same_end = self.has_end_of(held, now);
         let exists = |more: &str| {
             CommandError::refused(format!("the grant already exists{more}: {}", GrantLine(held)))
@@ -246,7 +286,7 @@ impl Wanted {
         }
         exists(" without the pin").hint(format!(
             "delete it with `{} {}`, and create it again",
-            args.store.command("grant delete"),
+            args.at.command("grant delete"),
             GrantFlags(&held.principal, &held.namespace)
         ))
     }
@@ -277,7 +317,7 @@ impl Wanted {
         }
         format!(
             "{} {}{flags}",
-            args.store.command("grant update"),
+            args.at.command("grant update"),
             GrantFlags(&held.principal, &held.namespace)
         )
     }
