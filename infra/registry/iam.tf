@@ -59,7 +59,7 @@ data "aws_iam_policy_document" "store" {
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "search *", "sending *", "upload *", "uploads *", "usage *"]
+      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "refused *", "search *", "sending *", "upload *", "uploads *", "usage *"]
     }
   }
 

@@ -25,6 +25,8 @@ mod events;
 mod exchange;
 #[path = "exchange_with_sts.rs"]
 mod exchange_with_sts;
+#[path = "explain.rs"]
+mod explain;
 #[path = "grant_plan.rs"]
 mod grant_plan;
 #[path = "grants_api.rs"]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use stile_protocol::names::{Permission, Permissions};
 
-use crate::target::{AnyTarget, StoreTarget};
+use crate::target::AnyTarget;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantVerb {
@@ -59,6 +59,12 @@ pub(crate) enum GrantVerb {
     /// unique id has access only if AWS has not recreated it; pass its present id as `--unique-id`. A
     /// permission set or account with revoked roles or users gives access only to the others. The
     /// command does not know which regions the broker accepts.
+    ///
+    /// With `--request-id`, show a refused exchange, and whether the broker would refuse it today.
+    ///
+    /// With `--registry-host`, the registry explains it to you if you have `create_grant` on the
+    /// namespace. The nearest grant is then one that you may list. The answer does not say which
+    /// unique id is pinned, and which principal is revoked.
     ///
     /// Exit codes: 0 yes, 1 no, 2 failed (usage, network, store), 3 yes under that condition.
     ///
@@ -325,29 +331,75 @@ pub(crate) struct GrantList {
 #[derive(Debug, Args)]
 pub(crate) struct GrantExplain {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// The ARN of the caller, as in the output of `aws sts get-caller-identity`
     ///
-    /// Required. Example: `--role-arn arn:aws:sts::111122223333:assumed-role/deploy/session`
-    #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
-    pub(crate) principal: String,
+    /// Required without `--request-id`.
+    /// Example: `--role-arn arn:aws:sts::111122223333:assumed-role/deploy/session`
+    #[arg(
+        long = "role-arn",
+        visible_alias = "principal",
+        value_name = "ARN",
+        required_unless_present = "request_id"
+    )]
+    pub(crate) principal: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) on: NamespaceArgs,
+    /// The namespace
+    ///
+    /// Required without `--request-id`. `*` means all current and future namespaces.
+    /// Example: `--namespace acme`
+    #[arg(long, value_name = "NS", required_unless_present = "request_id")]
+    pub(crate) namespace: Option<String>,
 
     /// The permission to explain
     ///
     /// One of `create_grant`, `delete_grant`, `download`, `upload`. Default: `download`.
     /// Example: `--permission upload`
-    #[arg(long, value_name = "P", default_value = "download", hide_default_value = true)]
-    pub(crate) permission: Permission,
+    #[arg(long, value_name = "P")]
+    pub(crate) permission: Option<Permission>,
 
     /// The AWS unique id of the caller
     ///
     /// Default: unknown, so that a pinned id is a condition. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
     #[arg(long, value_name = "ID")]
     pub(crate) unique_id: Option<String>,
+
+    /// Explain the refusal of the exchange with this id, with the grants of today
+    ///
+    /// Every error shows the id of its request, and `X-Request-Id` has it. The store keeps the refused
+    /// exchanges of seven days. Default: none, so `--role-arn` and `--namespace` say what to explain.
+    /// Example: `--request-id 64ee87ba88f3e21a`
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = [
+            "principal", "namespace", "permission", "unique_id",
+            "token_id", "token_namespace", "token_permission",
+        ]
+    )]
+    pub(crate) request_id: Option<String>,
+
+    /// Explain for a token whose scope has only this namespace
+    ///
+    /// Repeat the flag for more namespaces. The audit log has the scope of each token, in the line of its
+    /// exchange. Default: a token for all namespaces. Example: `--token-namespace acme`
+    #[arg(long, value_name = "NS")]
+    pub(crate) token_namespace: Vec<String>,
+
+    /// Explain for a token whose scope has only this permission
+    ///
+    /// Repeat the flag for more permissions. Default: a token for every permission.
+    /// Example: `--token-permission download`
+    #[arg(long, value_name = "P")]
+    pub(crate) token_permission: Vec<Permission>,
+
+    /// Explain for the token with this id, which an operator can have revoked
+    ///
+    /// The audit log has it, as `token_id`. Default: any token.
+    /// Example: `--token-id 6bUbVPlBBrKqJZ8Yoz3rDA`
+    #[arg(long, value_name = "ID")]
+    pub(crate) token_id: Option<String>,
 }
 
 #[derive(Debug, Args)]

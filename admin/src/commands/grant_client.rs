@@ -100,8 +100,8 @@ struct Page {
 }
 
 /// A grant in an answer.
-#[derive(Deserialize)]
-struct GrantObject {
+#[derive(Debug, Deserialize)]
+pub(super) struct GrantObject {
     principal: String,
     namespace: String,
     permissions: Vec<String>,
@@ -350,7 +350,8 @@ fn forced(mut url: Url, force: bool) -> Url {
 }
 
 impl GrantObject {
-    fn read(self) -> RemoteGrant {
+    /// Reads the grant.
+    pub(super) fn read(self) -> RemoteGrant {
         let Some(mut grant) = self.grant() else {
             let Self { principal, namespace, .. } = self;
             return RemoteGrant::Unreadable(UnreadableGrant { principal, namespace });

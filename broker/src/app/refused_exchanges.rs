@@ -15,12 +15,13 @@ use stile_protocol::request_id::RequestId;
 const WINDOW: i64 = 3600;
 
 /// The number of records that one principal leaves in a window. Without it, one pipeline that tries
-/// again and again would use up the records of the others.
-const OF_PRINCIPAL: usize = 6;
+/// again and again would use up the records of the others. A `doctor` of a caller without any grant
+/// leaves up to five.
+const OF_PRINCIPAL: usize = 12;
 
 /// The number of records that all principals of one AWS account leave in a window. An account can have
 /// thousands of roles, so an attacker with one account would get around the limit of a principal.
-const OF_ACCOUNT: usize = 30;
+const OF_ACCOUNT: usize = 60;
 
 /// The number of records in a window of one broker, for each [`Standing`]. An attacker can have several
 /// accounts, and each record is a write that the operator pays for.
