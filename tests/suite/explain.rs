@@ -8,9 +8,7 @@ use stile_core::token::TokenId;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{self, CreateGrant, Download, Upload};
 use stile_protocol::region::Partition;
-use stile_protocol::request_id::RequestId;
-use stile_tests::aws::proxy::Fault;
-use stile_tests::broker::operator::{AsOperator as _, operator};
+use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{ACCOUNT, Backend, Reply, TestBroker, deploy, namespaces, role};
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{ADMIN, program};
@@ -18,39 +16,31 @@ use stile_tests::sts::identity::Identity;
 use stile_tests::sts::proof::document;
 
 /// An account that is not [`ACCOUNT`].
-const OTHER: &str = "999922223333";
+pub(super) const OTHER: &str = "999922223333";
 
-const HOUR: i64 = 3600;
+pub(super) const HOUR: i64 = 3600;
 
 /// A broker, a token of a holder of `create_grant` on `*`, and a home whose `stile-admin` has the
 /// store.
-struct Registry {
-    test: TestBroker,
+pub(super) struct Registry {
+    pub(super) test: TestBroker,
     giver: String,
     home: Home,
 }
 
 impl Registry {
-    async fn new() -> Option<Self> {
+    pub(super) async fn new() -> Option<Self> {
         let test = TestBroker::start_on(super::BACKEND).await?;
         // The program looks at the records with the clock of the system.
         test.follow_system_time(0);
         test.grant("aws:777788889999:role/giver", "*", &[CreateGrant]).await;
         let giver = test.token(&named("777788889999", "giver"), &[CreateGrant]).await;
-        let mut home = Home::temporary();
-        match test.backend() {
-            Backend::Embedded => home.variable("STILE_DATA", test.data()),
-            Backend::Aws => {
-                for (name, value) in test.aws().environment() {
-                    home.variable(name, value);
-                }
-            }
-        }
+        let home = operator_of(&test);
         Some(Self { test, giver, home })
     }
 
     /// Creates a grant of these permissions, which ends after that many seconds.
-    async fn grant(&self, who: &str, on: &str, may: &[Permission], ends: Option<i64>) {
+    pub(super) async fn grant(&self, who: &str, on: &str, may: &[Permission], ends: Option<i64>) {
         let end = ends.map(|seconds| self.test.time() + seconds);
         self.test.grant_until(who, on, may, end).await;
     }
@@ -61,7 +51,12 @@ impl Registry {
     }
 
     /// Asks for a token.
-    async fn exchange(&self, who: &Identity, on: &Namespaces, may: &[Permission]) -> Reply {
+    pub(super) async fn exchange(
+        &self,
+        who: &Identity,
+        on: &Namespaces,
+        may: &[Permission],
+    ) -> Reply {
         self.test.sts.add_identity(who.clone());
         let region =
             if who.arn.starts_with("arn:aws-us-gov:") { "us-gov-west-1" } else { "eu-central-1" };
@@ -69,7 +64,7 @@ impl Registry {
         self.test.exchange(&proof.build()).await
     }
 
-    async fn explain(&self, arguments: &[&str]) -> CommandOutput {
+    pub(super) async fn explain(&self, arguments: &[&str]) -> CommandOutput {
         self.home.run(&program(ADMIN), &[&["grant", "explain"], arguments].concat()).await
     }
 
@@ -79,7 +74,21 @@ impl Registry {
     }
 }
 
-fn named(account: &str, name: &str) -> Identity {
+/// Returns a home whose `stile-admin` has the store of the broker.
+pub(super) fn operator_of(test: &TestBroker) -> Home {
+    let mut home = Home::temporary();
+    match test.backend() {
+        Backend::Embedded => home.variable("STILE_DATA", test.data()),
+        Backend::Aws => {
+            for (name, value) in test.aws().environment() {
+                home.variable(name, value);
+            }
+        }
+    }
+    home
+}
+
+pub(super) fn named(account: &str, name: &str) -> Identity {
     Identity::role(account, name, "i-0abc")
 }
 
@@ -456,90 +465,6 @@ async fn a_token_out_of_scope_or_revoked_is_explained_and_the_refusal_names_its_
     let revoked =
         [&asked[..], &["download", "--namespace", "acme", "--token-id", id.as_str()]].concat();
     assert_eq!(registry.explained(&revoked).await["difference"], "revoked");
-}
-
-#[tokio::test]
-async fn a_refused_exchange_is_explained_with_the_grants_of_today() {
-    let Some(registry) = Registry::new().await else { return };
-    registry.grant(&role("Release"), "acme", &[Download], None).await;
-    let reply =
-        registry.exchange(&named(ACCOUNT, "release"), &namespaces(&["acme"]), &[Download]).await;
-    let id = reply.request_id().to_owned();
-    let refused = registry.explain(&["--request-id", &id]).await;
-    assert_eq!(refused.code, Some(1), "{refused:?}");
-
-    registry.grant("account:aws:111122223333", "acme", &[Download], None).await;
-    let allowed = registry.explain(&["--request-id", &id]).await;
-    assert_eq!(allowed.code, Some(0), "{allowed:?}");
-    let now = |text: &str| {
-        let steady = text.lines().map(|line| {
-            let volatile = ["refused at", "unique id"].iter().find(|name| line.starts_with(**name));
-            volatile
-                .map_or_else(|| line.replace(&id, "<id>"), |name| format!("{name:<12} <{name}>"))
-        });
-        steady.collect::<Vec<_>>().join("\n")
-    };
-    // The hint of a data folder names no folder, because a variable does.
-    insta::assert_snapshot!(format!(
-        "{}\n\n-- and after a grant to the account --\n\n{}\n",
-        now(&refused.stdout),
-        now(&allowed.stdout)
-    ));
-}
-
-#[tokio::test]
-async fn an_unknown_id_says_what_it_can_mean_and_an_id_is_never_a_key() {
-    let Some(registry) = Registry::new().await else { return };
-    let unknown = registry.explain(&["--request-id", "0123456789abcdef"]).await;
-    assert_eq!(unknown.code, Some(1), "{unknown:?}");
-    for part in ["no refused exchange with the id `0123456789abcdef`", "7 days", "`span.id`"] {
-        assert!(unknown.words().contains(part), "{unknown:?}");
-    }
-    let long = "a".repeat(65);
-    for id in ["", "a b", "a' OR 1=1 --", "../x", "a\u{1b}[2J", &long] {
-        let wrong = registry.explain(&["--request-id", id]).await;
-        assert_eq!(wrong.code, Some(2), "{id:?}: {wrong:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_flood_of_refusals_leaves_few_records_and_each_answer_is_the_same() {
-    let Some(registry) = Registry::new().await else { return };
-    let mut kept = 0;
-    for _ in 0..20 {
-        let who = named(OTHER, "flood");
-        let reply = registry.exchange(&who, &namespaces(&["acme"]), &[Download]).await;
-        assert_eq!(reply.error(), "403 no_grant");
-        let id = RequestId::parse(reply.request_id()).unwrap();
-        let (store, now) = (registry.test.store(), registry.test.time());
-        let found = store.refused_exchange(&operator(), &id, now).await.unwrap();
-        kept += usize::from(found.is_some());
-        if let Some(found) = found {
-            let week = 7 * 24 * HOUR;
-            let later = store.refused_exchange(&operator(), &id, found.at + week + 1).await;
-            assert_eq!(later.unwrap(), None, "the store keeps it for seven days");
-        }
-    }
-    assert_eq!(kept, 12, "the limit of one principal");
-}
-
-#[tokio::test]
-async fn a_store_that_keeps_no_record_changes_no_answer() {
-    let Some(registry) = Registry::new().await else { return };
-    match registry.test.backend() {
-        Backend::Embedded => {
-            let database = registry.test.data().join("stile.sqlite3");
-            let database = rusqlite::Connection::open(database).unwrap();
-            database.execute_batch("DROP TABLE refused_exchanges").unwrap();
-        }
-        Backend::Aws => {
-            registry.test.aws().proxy.inject("dynamodb TransactWriteItems", .., Fault::Fail);
-        }
-    }
-    let reply =
-        registry.exchange(&named(ACCOUNT, "nobody"), &namespaces(&["acme"]), &[Download]).await;
-    assert_eq!(reply.error(), "403 no_grant", "{reply:?}");
-    assert!(reply.text().contains("arn:aws:iam::111122223333:role/nobody"));
 }
 
 #[tokio::test]

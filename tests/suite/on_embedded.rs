@@ -27,6 +27,8 @@ mod exchange;
 mod exchange_with_sts;
 #[path = "explain.rs"]
 mod explain;
+#[path = "explain_request.rs"]
+mod explain_request;
 #[path = "grant_plan.rs"]
 mod grant_plan;
 #[path = "grants_api.rs"]

@@ -398,7 +398,7 @@ pub(crate) struct GrantExplain {
     ///
     /// The audit log has it, as `token_id`. Default: any token.
     /// Example: `--token-id 6bUbVPlBBrKqJZ8Yoz3rDA`
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
     pub(crate) token_id: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use stile_protocol::region::Region;
 use super::download_counts::DownloadCounts;
 use super::events::Events;
 use super::limits::Limits;
-use super::refused_exchanges::RefusedExchangeLimits;
+use super::refused_exchange_limits::RefusedExchangeLimits;
 use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::principal_cache::PrincipalCache;

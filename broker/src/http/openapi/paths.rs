@@ -170,7 +170,7 @@ fn grants() -> Vec<Route> {
         .parameters(&["the_principal", "the_namespace", "the_permission"]);
     vec![
         ("get", path, list.finish()),
-        ("get", "/v1/grants/explain", ok(explain, "Explanation").finish()),
+        ("get", "/v1/grants/explain", ok(explain, "AccessExplanation").finish()),
         ("post", path, create.finish()),
         ("patch", path, update.finish()),
         ("delete", path, delete.finish()),
