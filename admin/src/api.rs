@@ -214,7 +214,7 @@ impl Api {
 
     /// Gets a token, so that a later request fails only for reasons of its own. Returns whose it is.
     pub(crate) async fn authenticate(&self) -> Result<String, CommandError> {
-        self.token().await.map(|token| token.principal)
+        Box::pin(self.token()).await.map(|token| token.principal)
     }
 
     /// Sends a request without a body, or with a JSON body, and returns the response.

@@ -24,7 +24,7 @@ use crate::target::{ApiTarget, StoreTarget};
 ///
 /// `store`, `namespace`, `grant`, `token`, `webhook`, `backup` and `restore` open the store directly.
 /// The broker need not run.
-/// `module` calls the broker, with a token for your AWS identity.
+/// `module` calls the broker, with a token for your AWS identity. `grant` does one or the other.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
 ///

@@ -27,6 +27,10 @@ mod grant_plan;
 mod grants_api;
 #[path = "grants_list.rs"]
 mod grants_list;
+#[path = "grants_program.rs"]
+mod grants_program;
+#[path = "grants_program_file.rs"]
+mod grants_program_file;
 #[path = "grants_raise.rs"]
 mod grants_raise;
 #[path = "life.rs"]

@@ -8,6 +8,7 @@
 //! | [`sts`] | throw-away identities, proofs that they sign, and a local STS that verifies signatures |
 //! | [`process`] | the three programs, child processes, home folders and Python environments |
 //! | [`broker`] | the real broker in the process of a test, in memory or over TLS, and its log |
+//! | [`between`] | a layer in front of the broker that holds, answers or cuts one request |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
 //! | [`git_server`] | a git repository over HTTPS on loopback |
@@ -31,6 +32,7 @@
 
 pub mod aws;
 pub mod bench;
+pub mod between;
 pub mod broker;
 pub mod demo;
 pub mod dev_ca;

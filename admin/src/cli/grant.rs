@@ -73,7 +73,7 @@ pub(crate) enum GrantVerb {
     Explain(GrantExplain),
     /// Remove the pinned unique id of a role or user that was deleted and recreated in AWS
     ///
-    /// Its next token pins its current id.
+    /// Its next token pins its current id. Only with a store: the API does not change pins.
     ///
     /// Example: `stile-admin grant repin --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy`

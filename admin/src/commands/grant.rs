@@ -15,7 +15,7 @@ use terraform_credentials_stile::message::one_line;
 use super::grant_client::RemoteTarget;
 use super::grant_create::create;
 use super::grant_text::{
-    GrantFlags, GrantLine, concrete, expiry, namespace, object, permission_flags, with_status,
+    GrantFlags, GrantLine, concrete, end, expiry, namespace, object, permission_flags, with_status,
 };
 use super::{
     CommandResult, Context, OpenStore, event, existing_principal, explain, grant_apply,
@@ -293,13 +293,4 @@ fn changed(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
     CommandError::refused(format!(
         "the grant for `{principal}` on `{namespace}` has changed in the meantime"
     ))
-}
-
-/// Returns the end of a grant, for people.
-pub(super) fn end(grant: &Grant, now: i64) -> String {
-    match grant.expires_at {
-        None => "never".to_owned(),
-        Some(end) if end <= now => format!("{} (expired)", rfc3339(end)),
-        Some(end) => rfc3339(end),
-    }
 }

@@ -106,11 +106,11 @@ impl<'a> ApiBackend<'a> {
     }
 
     /// Returns the tag of a grant in this state, or what the last list had instead.
-    fn tag(&self, expected: &Grant) -> Result<EntityTag, Option<Grant>> {
+    fn tag(&self, expected: &Grant) -> Result<EntityTag, Option<Box<Grant>>> {
         let key = (expected.principal.clone(), expected.namespace.clone());
         match self.tags.borrow().get(&key) {
             Some((grant, tag)) if grant == expected => Ok(tag.clone()),
-            Some((grant, _)) => Err(Some(grant.clone())),
+            Some((grant, _)) => Err(Some(Box::new(grant.clone()))),
             None => Err(None),
         }
     }

@@ -377,3 +377,5 @@ impl Applied {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_runs;

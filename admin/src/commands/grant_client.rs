@@ -185,7 +185,7 @@ impl GrantClient {
     ) -> Result<Self, CommandError> {
         let api = Api::of_scope(target, namespaces, permissions, context.now)?;
         let url = api.at(PATH)?;
-        let caller = spinning(WAITING, api.authenticate()).await?;
+        let caller = spinning(WAITING, Box::pin(api.authenticate())).await?;
         Ok(Self { api, url, caller })
     }
 

@@ -12,18 +12,22 @@ use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Deleted, ExpiryChange, Updated};
 
 use super::Context;
-use super::grant::end;
 use super::grant_client::{
     Answer, EntityTag, GrantClient, RIGHTS, RemoteGrant, RemoteTarget, needed,
 };
-use super::grant_create::Wanted;
-use super::grant_text::{GrantFlags, GrantLine, object, with_status};
+use super::grant_text::{GrantFlags, GrantLine, end, object, with_status};
+use super::grant_wanted::Wanted;
 use crate::cli::{GrantCreate, GrantList, GrantUpdate};
 use crate::error::CommandError;
+use crate::expiry::Expiry;
 use crate::grant_file::unreadable_name;
 use crate::output::notice;
 use crate::progress::spinning;
 use crate::target::{AnyTarget, ApiTarget, operators_only};
+
+/// The most seconds by which the duration of an identical grant can differ, because two clocks date
+/// it. For a short duration, it is a tenth of that.
+const MAX_SLACK: i64 = 300;
 
 /// The most notices about grants that the program cannot read.
 const MAX_NOTICES: usize = 3;
@@ -61,18 +65,19 @@ pub(super) async fn create(
         }
         Answer::Done(Some(grant)) => same(context, args, wanted, &grant),
         // The registry compares the time of the end, and this program the duration.
-        Answer::Conflict(conflict) => match Box::pin(client.find(target)).await? {
-            Some((grant, _)) if wanted.is(&grant, &Pin::Unpinned, context.now) => {
+        Answer::Conflict(conflict) => {
+            let Some((grant, _)) = Box::pin(client.find(target)).await? else {
+                return Err(conflict);
+            };
+            let (dated, now) = (by_this_clock(&grant, wanted.expiry), context.now);
+            if wanted.is(&dated, &Pin::Unpinned, now) {
                 same(context, args, wanted, &grant)
-            }
-            Some((grant, _))
-                if args.skip_expired && wanted.was(&grant, &Pin::Unpinned, context.now) =>
-            {
+            } else if args.skip_expired && wanted.was(&dated, &Pin::Unpinned, now) {
                 wanted.skipped(context, &grant)
+            } else {
+                Err(wanted.differs(args, &dated, &Pin::Unpinned, now))
             }
-            Some((grant, _)) => Err(wanted.differs(args, &grant, &Pin::Unpinned, context.now)),
-            None => Err(conflict),
-        },
+        }
         Answer::Refused(error) => Err(error),
         Answer::Done(None) | Answer::Absent | Answer::Differs => {
             Err(client.unexpected("another answer"))
@@ -228,6 +233,22 @@ fn without_comparison(json: &mut Value) {
     }
 }
 
+/// Returns a grant as if this program had dated its creation.
+///
+/// The registry dates the creation, and this program the end. So a duration differs by the time of the
+/// request, and by the difference of the clocks.
+fn by_this_clock(held: &Grant, expiry: Expiry) -> Grant {
+    let mut dated = held.clone();
+    if let (Expiry::After(seconds), Some(end)) = (expiry, held.expires_at) {
+        let created_at = end.saturating_sub(seconds);
+        let slack = MAX_SLACK.min(seconds / 10);
+        if created_at.abs_diff(held.created_at) <= slack.unsigned_abs() {
+            dated.created_at = created_at;
+        }
+    }
+    dated
+}
+
 async fn reread(
     context: &Context,
     api: &ApiTarget,
@@ -250,7 +271,7 @@ fn after(held: &Grant, change: Change) -> Grant {
     Grant { permissions, expires_at, ..held.clone() }
 }
 
-/// Adds a hint to a failure of a change: nobody knows whether the registry made it.
+/// Sets the hint of a failure of a change: nobody knows whether the registry made it.
 fn sent<T>(
     at: &AnyTarget,
     target: &RemoteTarget,
@@ -258,7 +279,7 @@ fn sent<T>(
 ) -> Result<T, CommandError> {
     answer.map_err(|error| match error.is_refusal() {
         true => error,
-        false => error.or_hint(&format!(
+        false => error.hint(format!(
             "the registry can have made the change; look with `{}`",
             show_command(at, target)
         )),
@@ -277,4 +298,34 @@ fn changed(at: &AnyTarget, target: &RemoteTarget) -> CommandError {
 fn show_command(at: &AnyTarget, target: &RemoteTarget) -> String {
     let namespace = GrantNamespace::One(target.namespace.clone());
     format!("{} {}", at.command("grant show"), GrantFlags(&target.principal, &namespace))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_the_same_by_two_clocks_if_it_differs_by_little() {
+        for (seconds, created_at, end, expected) in [
+            (60, 1000, Some(1053), 1000),
+            (60, 1000, Some(1067), 1000),
+            (60, 1000, Some(1054), 994),
+            (60, 1000, Some(1066), 1006),
+            (86_400, 1000, Some(87_701), 1000),
+            (86_400, 1000, Some(87_700), 1300),
+            (86_400, 1000, None, 1000),
+        ] {
+            let held = Grant {
+                principal: Principal::parse_stored("aws:111122223333:role/ci").unwrap(),
+                namespace: "acme".parse().unwrap(),
+                permissions: Permissions::NONE.with(Permission::Download),
+                expires_at: end,
+                created_by: String::new(),
+                created_at,
+            };
+            let dated = by_this_clock(&held, Expiry::After(seconds));
+            assert_eq!(dated.created_at, expected, "{seconds} {end:?}");
+            assert_eq!(by_this_clock(&held, Expiry::Never), held);
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod grant_export;
 mod grant_plan;
 mod grant_remote;
 mod grant_text;
+mod grant_wanted;
 mod known_names;
 pub(crate) mod module;
 mod module_all;

@@ -9,7 +9,9 @@ mod request;
 
 use std::process::ExitCode;
 
-use stile_core::grants::{AccessQuestion, AskedToken, Grant, Verdict, principals_of};
+use stile_core::grants::{
+    AccessQuestion, AskedToken, Grant, PrincipalState, Verdict, principals_of,
+};
 use stile_core::principal::{Principal, parse_typed};
 use stile_core::token::TokenId;
 use stile_protocol::exchange::Namespaces;
@@ -38,7 +40,7 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
             CommandError::usage(format!("`{}` is not the id of a request", one_line(id)))
                 .hint("copy it from the error, or from the header `X-Request-Id` of the answer")
         })?;
-        return request::run(context, args, &id).await;
+        return Box::pin(request::run(context, args, &id)).await;
     }
     let (Some(principal), Some(on)) = (&args.principal, &args.namespace) else {
         return Err(CommandError::usage("`--role-arn` and `--namespace` are required"));
@@ -59,7 +61,7 @@ pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult
         ChosenTarget::Registry(_) if args.has_token() => {
             return Err(operators_only("sees the tokens of others"));
         }
-        ChosenTarget::Registry(api) => remote::explain(context, api, asked).await?,
+        ChosenTarget::Registry(api) => Box::pin(remote::explain(context, api, asked)).await?,
     };
     context.output.outcome(explained.lines(&args.at), &explained.json(&args.at))?;
     Ok(exit_code(explained.verdict))
@@ -90,7 +92,7 @@ async fn at_store(
 
 /// What the store knows about a caller.
 struct Facts {
-    state: stile_core::grants::PrincipalState,
+    state: PrincipalState,
     /// All grants.
     grants: Vec<Grant>,
     /// All revoked principals.
