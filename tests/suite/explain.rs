@@ -491,3 +491,40 @@ async fn a_bearer_without_create_grant_on_the_namespace_has_nothing_explained() 
     let reply = test.get(&asked, &token).await.json();
     assert!(reply["notices"][0].as_str().unwrap().contains("the path `/Org/Team/`"), "{reply}");
 }
+
+#[tokio::test]
+async fn a_giver_learns_nothing_of_revocations_and_grants_outside_of_its_namespace() {
+    let Some(registry) = Registry::new().await else { return };
+    let test = &registry.test;
+    registry.grant(&role("lead"), "acme", &[CreateGrant], None).await;
+    let token = test.token(&named(ACCOUNT, "lead"), &[CreateGrant]).await;
+    let asked = async |who: &str, may: &str| {
+        let path = format!("/v1/grants/explain?principal={who}&namespace=acme&permission={may}");
+        test.get(&path, &token).await
+    };
+    let account = format!("account:aws:{OTHER}");
+    let bad = format!("aws:{OTHER}:role/bad");
+    registry.grant(&bad, "zoo", &[Download], None).await;
+    registry.revoke(&account).await;
+    for who in [&bad, &account] {
+        let reply = asked(who, "download").await;
+        assert_eq!(reply.json()["difference"], "no_similar_grant", "{}", reply.text());
+        assert!(!reply.text().contains("revoked"), "{}", reply.text());
+    }
+    registry.grant(&bad, "acme", &[Download], None).await;
+    assert_eq!(asked(&bad, "download").await.json()["difference"], "revoked");
+    assert_eq!(asked(&account, "download").await.json()["difference"], "no_similar_grant");
+
+    // A grant on all namespaces: only its principal, and the permission of the question.
+    registry.grant(&role("wide"), "*", &[Download, Upload], Some(HOUR)).await;
+    let reply = asked(&role("wide"), "download").await;
+    assert_eq!(
+        reply.json()["grants"],
+        json!([{ "principal": role("wide"), "namespace": "*", "permissions": ["download"] }]),
+        "{}",
+        reply.text()
+    );
+    for hidden in ["created", "expires", "upload", "etag"] {
+        assert!(!reply.text().contains(hidden), "{hidden}: {}", reply.text());
+    }
+}

@@ -4,7 +4,7 @@ use stile_protocol::names::Permission;
 
 use super::super::decide::{PermittedNamespaces, allowed, permitted_namespaces};
 use super::super::explain::{
-    AccessQuestion, AskedToken, Condition, Explanation, NearestGrant, Verdict,
+    AccessQuestion, AskedToken, Condition, Explanation, NearestGrant, Verdict, principals_of,
 };
 use super::super::{Grant, GrantNamespace, PrincipalState};
 use super::DelegationRefusal;
@@ -97,6 +97,9 @@ impl ExplainAccess {
     ///
     /// The nearest grant is one that the bearer may list. The explanation has nothing of another
     /// namespace, except that a grant on all namespaces gives the permission.
+    ///
+    /// It says that the caller is revoked only if a grant on the namespace concerns the caller. Otherwise
+    /// a bearer could ask for every principal of every account whether an operator revoked it.
     pub fn explain(
         &self,
         caller: &Principal,
@@ -113,8 +116,15 @@ impl ExplainAccess {
         };
         let sees = |grant: &&Grant| self.sees(grant);
         let others: Vec<Grant> = facts.others.iter().filter(sees).cloned().collect();
+        let principals = principals_of(caller);
+        let is_concerned = others
+            .iter()
+            .chain(&facts.state.grants)
+            .any(|grant| self.concerns(&principals, grant, permission));
+        let revoked = facts.state.revoked.clone().filter(|_| is_concerned);
+        let state = PrincipalState { revoked, ..facts.state.clone() };
         let explanation =
-            question.explain(&facts.state, &others, &facts.revoked).without_secrets_of_operators();
+            question.explain(&state, &others, &facts.revoked).without_secrets_of_operators();
         let (verdict, difference) = (explanation.verdict(), explanation.difference());
         let sentence = question.sentence(&explanation);
         let (given_by, condition, nearest) = match explanation {
@@ -128,6 +138,20 @@ impl ExplainAccess {
 
     fn sees(&self, grant: &Grant) -> bool {
         self.sees_all || grant.namespace == self.namespace
+    }
+
+    /// Returns whether a grant on the namespace is for one of these principals.
+    ///
+    /// Of grants on all namespaces that the bearer may not see, only those count that would give the
+    /// permission: the answer would have them anyway.
+    fn concerns(&self, principals: &[Principal], grant: &Grant, permission: Permission) -> bool {
+        let gives = || {
+            grant.permissions.contains(permission)
+                && grant.expires_at.is_none_or(|end| self.now < end)
+        };
+        let is_here = grant.namespace == self.namespace
+            || (grant.namespace == GrantNamespace::All && (self.sees_all || gives()));
+        is_here && principals.contains(&grant.principal)
     }
 
     fn given_by(&self, grant: Grant) -> GivenBy {
@@ -227,6 +251,48 @@ mod tests {
         assert_eq!(found.given_by, [GivenBy::AllNamespaces(principal(ACCOUNT))]);
         let found = explained("*", &all, Pin::Unpinned);
         assert_eq!(found.given_by, [GivenBy::Grant(all[0].clone())]);
+    }
+
+    #[test]
+    fn a_revocation_shows_only_if_a_grant_on_the_namespace_concerns_the_caller() {
+        let held = vec![grant(GIVER, "acme", &[CreateGrant], None)];
+        let access = access(Namespaces::All, &Permission::ALL, held, "acme").unwrap();
+        for (own, difference) in [
+            (vec![], "no_similar_grant"),
+            (vec![grant(DEPLOY, "acme-2", &[Download], None)], "no_similar_grant"),
+            (vec![grant(DEPLOY, "*", &[Upload], None)], "no_similar_grant"),
+            (vec![grant(DEPLOY, "*", &[Download], Some(NOW))], "no_similar_grant"),
+            (vec![grant(DEPLOY, "*", &[Download], None)], "revoked"),
+            (vec![grant(DEPLOY, "acme", &[Upload], None)], "revoked"),
+            (vec![grant(ACCOUNT, "acme", &[Download], Some(NOW))], "revoked"),
+        ] {
+            let mut state = state_of(own.clone());
+            state.revoked = Some(principal(ACCOUNT));
+            let others =
+                own.iter().filter(|one| one.namespace == *access.namespace()).cloned().collect();
+            let facts = ExplainFacts { state, others, revoked: Vec::new() };
+            let found = access.explain(&principal(DEPLOY), Download, &facts);
+            assert_eq!(
+                (found.verdict, found.difference),
+                (Verdict::No, Some(difference)),
+                "{own:?}"
+            );
+            let sentence = found.sentence.contains("revoked");
+            assert_eq!(sentence, difference == "revoked", "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_grant_that_was_created_between_two_reads_is_no_difference() {
+        let held = vec![grant(GIVER, "acme", &[CreateGrant], None)];
+        let access = access(Namespaces::All, &Permission::ALL, held, "acme").unwrap();
+        let others = vec![
+            grant(DEPLOY, "acme", &[Download], None),
+            grant("aws:111122223333:role/Deploy", "acme", &[Download], None),
+        ];
+        let facts = ExplainFacts { state: state_of(Vec::new()), others, revoked: Vec::new() };
+        let found = access.explain(&principal(DEPLOY), Download, &facts);
+        assert_eq!(found.difference, Some("case"), "{found:?}");
     }
 
     #[test]

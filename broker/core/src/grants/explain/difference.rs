@@ -11,8 +11,8 @@ pub(super) const UNIQUE_ID: &str = "unique_id";
 pub enum Difference {
     /// The grant expired at this time, in Unix seconds.
     Expiry(i64),
-    /// This unique id is pinned, and the caller has another one.
-    UniqueId(String),
+    /// This unique id is pinned, and the caller has another one. `None` for those who may not know it.
+    UniqueId(Option<String>),
     /// The names of the grant and of the caller differ only by case.
     Case(String, String),
     /// The grant is for this other role of the caller's permission set.

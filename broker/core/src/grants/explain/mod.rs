@@ -1,8 +1,8 @@
 //! Explains a decision about a caller: which grants give access, or the nearest grant and its
 //! differences.
 //!
-//! It uses the same check as the decision itself. Where that check depends on a fact about the caller
-//! that the store does not have, the explanation is a condition and never a plain yes.
+//! It uses the same check as the decision itself. Sometimes that check depends on a fact about the
+//! caller that the store does not have. The explanation is then a condition, and never a plain yes.
 
 mod condition;
 mod difference;
@@ -123,7 +123,15 @@ impl Explanation {
                 Self::Yes { by, condition }
             }
             Self::Revoked(_) => Self::Revoked(None),
-            Self::Token(_) | Self::No(_) => self,
+            Self::No(Some(mut nearest)) => {
+                for difference in &mut nearest.differences {
+                    if let Difference::UniqueId(pinned) = difference {
+                        *pinned = None;
+                    }
+                }
+                Self::No(Some(nearest))
+            }
+            Self::Token(_) | Self::No(None) => self,
         }
     }
 }
@@ -221,7 +229,8 @@ impl AccessQuestion<'_> {
             let mut differences = difference::between_principals(&principals, &grant.principal)?;
             self.rest_differs(state, grant, &mut differences);
             differences.sort();
-            Some((grant, differences))
+            // The grants are read after the state. One without a difference was created between them.
+            (!differences.is_empty()).then_some((grant, differences))
         });
         let rank = |grant: &Grant| match grant.principal {
             Principal::Role(_) | Principal::User(_) => 0,
@@ -260,7 +269,7 @@ impl AccessQuestion<'_> {
             && pinned != id
             && grant.principal == *self.caller
         {
-            differences.push(Difference::UniqueId(pinned.as_str().to_owned()));
+            differences.push(Difference::UniqueId(Some(pinned.as_str().to_owned())));
         }
     }
 }

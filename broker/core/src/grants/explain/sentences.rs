@@ -35,7 +35,10 @@ impl fmt::Display for Difference {
         write!(formatter, "{}: ", self.label())?;
         match self {
             Self::Expiry(end) => write!(formatter, "the grant expired at {}", rfc3339(*end)),
-            Self::UniqueId(pinned) => {
+            Self::UniqueId(None) => {
+                formatter.write_str("another id is pinned, so the role or user was recreated")
+            }
+            Self::UniqueId(Some(pinned)) => {
                 write!(formatter, "`{pinned}` is pinned, so the role or user was recreated")
             }
             Self::Case(granted, own) => {

@@ -155,9 +155,12 @@ fn a_pinned_id_affects_only_grants_by_name() {
     assert_eq!(explanation(DEPLOY, Some(new), Pin::Disabled, &by_name), yes(&by_name, None));
     let no = Explanation::No(Some(NearestGrant {
         grant: by_name[0].clone(),
-        differences: vec![Difference::UniqueId(old.to_owned())],
+        differences: vec![Difference::UniqueId(Some(old.to_owned()))],
     }));
     assert_eq!(explanation(DEPLOY, Some(new), pin(), &by_name), no);
+    let shown = no.without_secrets_of_operators();
+    assert_eq!(shown.difference(), Some("unique_id"));
+    assert!(!format!("{shown:?}").contains(old), "{shown:?}");
     let by_account = [grant("account:aws:111122223333", "acme", None)];
     assert_eq!(explanation(DEPLOY, Some(new), pin(), &by_account), yes(&by_account, None));
 }
