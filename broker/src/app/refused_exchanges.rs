@@ -31,12 +31,12 @@ pub(super) async fn keep(
     refusal: &Refusal,
     now: i64,
 ) {
-    if !broker.refused_exchange_limits.count(caller.principal(), Standing::of(state), now) {
-        return;
-    }
     let RefusedRequest { request_id, region, document } = request;
     let refused = RefusedExchange::new(request_id.clone(), caller, region, document, refusal, now);
+    let limits = &broker.refused_exchange_limits;
+    let Some(counted) = limits.count(&refused, Standing::of(state), now) else { return };
     if let Err(error) = broker.store.keep_refused_exchange(refused).await {
+        limits.give_back(counted);
         tracing::warn!(
             error = &error as &dyn std::error::Error,
             "the store did not keep the record of a refused exchange"
