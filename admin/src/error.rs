@@ -95,6 +95,13 @@ impl CommandError {
         Self { message: mask(&self.message), ..self }
     }
 
+    /// Makes a refusal a failure (exit code 2), for a command whose exit code 1 is an answer.
+    #[must_use]
+    pub(crate) fn unanswered(self) -> Self {
+        let kind = if self.is_refusal() { ErrorKind::Failed } else { self.kind };
+        Self { kind, ..self }
+    }
+
     /// Adds a context before the message.
     #[must_use]
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {

@@ -1,5 +1,5 @@
-//! The explanation of a refused exchange by the id of its request, the records that make it possible,
-//! and the explanation of a registry in the program.
+//! `grant explain` of the program: a refused exchange by the id of its request, and an access through a
+//! registry. Also the records that make the first one possible.
 
 use stile_protocol::names::Permission::{CreateGrant, Download};
 use stile_protocol::request_id::RequestId;
@@ -46,8 +46,13 @@ async fn a_refused_exchange_is_explained_with_the_grants_of_today() {
 async fn an_unknown_id_says_what_it_can_mean_and_an_id_is_never_a_key() {
     let Some(registry) = Registry::new().await else { return };
     let unknown = registry.explain(&["--request-id", "0123456789abcdef"]).await;
-    assert_eq!(unknown.code, Some(1), "{unknown:?}");
-    for part in ["no refused exchange with the id `0123456789abcdef`", "7 days", "`span.id`"] {
+    assert_eq!(unknown.code, Some(2), "it is no answer: {unknown:?}");
+    for part in [
+        "no refused exchange with the id `0123456789abcdef`",
+        "7 days",
+        "`span.id`",
+        "--role-arn ARN --namespace NS --permission P`",
+    ] {
         assert!(unknown.words().contains(part), "{unknown:?}");
     }
     let long = "a".repeat(65);
@@ -61,9 +66,13 @@ async fn an_unknown_id_says_what_it_can_mean_and_an_id_is_never_a_key() {
 async fn a_flood_of_refusals_leaves_few_records_and_each_answer_is_the_same() {
     let Some(registry) = Registry::new().await else { return };
     let mut kept = 0;
-    for _ in 0..20 {
-        let who = named(OTHER, "flood");
-        let reply = registry.exchange(&who, &namespaces(&["acme"]), &[Download]).await;
+    for at in 0..30 {
+        if at == 10 {
+            assert_eq!(kept, 3, "the limit of one scope");
+        }
+        let (who, other) = (named(OTHER, "flood"), format!("n{at}"));
+        let on = namespaces(&[if at < 10 { "acme" } else { &other }]);
+        let reply = registry.exchange(&who, &on, &[Download]).await;
         assert_eq!(reply.error(), "403 no_grant");
         let id = RequestId::parse(reply.request_id()).unwrap();
         let (store, now) = (registry.test.store(), registry.test.time());
@@ -79,22 +88,39 @@ async fn a_flood_of_refusals_leaves_few_records_and_each_answer_is_the_same() {
 }
 
 #[tokio::test]
-async fn a_store_that_keeps_no_record_changes_no_answer() {
+async fn a_store_that_keeps_no_record_changes_no_answer_and_uses_up_no_limit() {
     let Some(registry) = Registry::new().await else { return };
+    let on_database = |statement: &str| {
+        let database = registry.test.data().join("stile.sqlite3");
+        rusqlite::Connection::open(database).unwrap().execute_batch(statement).unwrap();
+    };
     match registry.test.backend() {
-        Backend::Embedded => {
-            let database = registry.test.data().join("stile.sqlite3");
-            let database = rusqlite::Connection::open(database).unwrap();
-            database.execute_batch("DROP TABLE refused_exchanges").unwrap();
-        }
+        Backend::Embedded => on_database("ALTER TABLE refused_exchanges RENAME TO away"),
         Backend::Aws => {
             registry.test.aws().proxy.inject("dynamodb TransactWriteItems", .., Fault::Fail);
         }
     }
-    let reply =
-        registry.exchange(&named(ACCOUNT, "nobody"), &namespaces(&["acme"]), &[Download]).await;
-    assert_eq!(reply.error(), "403 no_grant", "{reply:?}");
-    assert!(reply.text().contains("arn:aws:iam::111122223333:role/nobody"));
+    let mut ids = Vec::new();
+    // More than the limit of one scope.
+    for at in 0..5 {
+        if at == 4 {
+            match registry.test.backend() {
+                Backend::Embedded => on_database("ALTER TABLE away RENAME TO refused_exchanges"),
+                Backend::Aws => registry.test.aws().proxy.repair(),
+            }
+        }
+        let who = named(ACCOUNT, "nobody");
+        let reply = registry.exchange(&who, &namespaces(&["acme"]), &[Download]).await;
+        assert_eq!(reply.error(), "403 no_grant", "{reply:?}");
+        assert!(reply.text().contains("arn:aws:iam::111122223333:role/nobody"));
+        ids.push(RequestId::parse(reply.request_id()).unwrap());
+    }
+    let (store, now) = (registry.test.store(), registry.test.time());
+    let mut kept = Vec::new();
+    for id in &ids {
+        kept.push(store.refused_exchange(&operator(), id, now).await.unwrap().is_some());
+    }
+    assert_eq!(kept, [false, false, false, false, true]);
 }
 
 #[tokio::test]
@@ -128,8 +154,25 @@ async fn a_registry_prints_the_same_explanation_as_its_store() {
         for flag in [["--unique-id", "AROAEXAMPLEEXAMPLE222"], ["--token-namespace", "acme"]] {
             let refused = lead.run(&admin, &[&asked[..], &registry, &flag].concat()).await;
             assert!(refused.words().contains("only an operator"), "{flag:?}: {refused:?}");
+            assert_eq!(refused.code, Some(2), "it is no answer: {refused:?}");
         }
     }
     let by_id = ["grant", "explain", "--request-id", "1", "--registry-host", served.host()];
     assert!(lead.run(&admin, &by_id).await.words().contains("only an operator"));
+
+    // Only an operator gives a grant to an account, so the hint is no command for the registry.
+    let account = format!("account:{ACCOUNT}");
+    let at_registry = ["--namespace", "acme", "--registry-host", served.host()];
+    let of_account = [&["grant", "explain", "--principal", &account], &at_registry[..]].concat();
+    let hinted = lead.run(&admin, &of_account).await;
+    assert_eq!(hinted.code, Some(1), "{hinted:?}");
+    assert!(hinted.stdout.contains("hint: ask an operator for this grant"), "{hinted:?}");
+
+    // Who may not ask gets no answer, which is not the answer no.
+    let reader = served.home(&named(ACCOUNT, "Release"));
+    let whose = role("release");
+    let asked = [&["grant", "explain", "--principal", &whose], &at_registry[..]].concat();
+    let refused = reader.run(&admin, &asked).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.words().contains("create_grant"), "{refused:?}");
 }

@@ -64,9 +64,12 @@ pub(crate) enum GrantVerb {
     ///
     /// With `--registry-host`, the registry explains it to you if you have `create_grant` on the
     /// namespace. The nearest grant is then one that you may list. The answer does not say which
-    /// unique id is pinned, and which principal is revoked.
+    /// unique id is pinned. It says that a principal is revoked only if a grant on the namespace
+    /// concerns it, and not whether that is the role, its permission set or its account.
     ///
-    /// Exit codes: 0 yes, 1 no, 2 failed (usage, network, store), 3 yes under that condition.
+    /// Exit codes: 0 yes, 1 no, 3 yes under that condition, 2 no answer. There is no answer if the
+    /// command line, the network or the store fails, if the question is refused, or if no record has
+    /// the id of the request.
     ///
     /// Example: `stile-admin grant explain --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --permission upload`

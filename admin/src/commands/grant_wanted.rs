@@ -121,10 +121,7 @@ impl Wanted {
     /// It removes permissions only if nothing is missing: an operator who adds one must not lose
     /// another by a pasted command.
     fn update(&self, args: &GrantCreate, held: &Grant, end: bool) -> String {
-        let less = |all: Permissions, some: Permissions| {
-            some.iter().fold(all, |rest, permission| rest.without(permission))
-        };
-        let mut flags = permission_flags(less(self.permissions, held.permissions));
+        let mut flags = permission_flags(self.permissions.minus(held.permissions));
         if end {
             flags.push_str(&format!(
                 " --expires {}",
@@ -132,7 +129,7 @@ impl Wanted {
             ));
         }
         if flags.is_empty() {
-            let surplus = less(held.permissions, self.permissions);
+            let surplus = held.permissions.minus(self.permissions);
             flags = surplus
                 .iter()
                 .map(|permission| {

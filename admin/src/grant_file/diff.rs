@@ -143,8 +143,8 @@ impl Plan {
 
     /// Returns the changes in the order of their application, which is that of their phases.
     ///
-    /// So a caller whose access moves from one grant to another has it at every moment, and a
-    /// namespace with a new grant giver has one at every moment.
+    /// So a caller whose access moves from one grant to another has it at every moment. A namespace
+    /// with a new grant giver also has one at every moment.
     pub(crate) fn in_order(&self, now: i64) -> Vec<Change> {
         let mut changes = self.changes.clone();
         changes.sort_by_key(|change| change.phase(now));

@@ -9,7 +9,7 @@ use stile_core::principal::{Principal, UniqueId};
 use stile_protocol::names::{Permission, Permissions};
 
 use crate::commands::grant_text::{GrantFlags, GrantLine, lookup, object, permission_flags};
-use crate::target::AnyTarget;
+use crate::target::{AnyTarget, ChosenTarget};
 
 /// What the user asks about.
 #[derive(Debug, Clone)]
@@ -206,11 +206,15 @@ impl Explained {
             return match codes.as_slice() {
                 [] => self.create_command(at),
                 ["revoked"] => "request a new token".to_owned(),
-                _ => "request a token with this namespace and permission".to_owned(),
+                ["scope"] => "request a token with this namespace and permission".to_owned(),
+                _ => "use a newer release of `stile-admin`, which can read the nearest grant"
+                    .to_owned(),
             };
         };
         let flags = GrantFlags(&grant.principal, &grant.namespace);
+        let operators = only_operators(at, &grant.principal, &grant.namespace);
         match codes.as_slice() {
+            ["expiry" | "permission" | "case"] if operators => self.create_command(at),
             ["expiry"] => format!("`{} {flags} --expires WHEN`", at.command("grant update")),
             ["permission"] => {
                 format!("`{} {flags}{}`", at.command("grant update"), self.permission_flag())
@@ -238,12 +242,22 @@ impl Explained {
         let principals = principals_of(caller);
         let set = principals.iter().find(|one| matches!(one, Principal::PermissionSet(_)));
         let who = set.unwrap_or(caller);
+        let all = GrantNamespace::All;
+        if only_operators(at, who, self.asked.namespace.as_ref().unwrap_or(&all)) {
+            return "ask an operator for this grant".to_owned();
+        }
         let flags = match &self.asked.namespace {
             Some(namespace) => GrantFlags(who, namespace).to_string(),
-            None => GrantFlags(who, &GrantNamespace::All).to_string().replace("'*'", "NAMESPACE"),
+            None => GrantFlags(who, &all).to_string().replace("'*'", "NAMESPACE"),
         };
         format!("`{} {flags}{}`", at.command("grant create"), self.permission_flag())
     }
+}
+
+/// Returns whether the command is for a registry, whose API does not change such a grant.
+fn only_operators(at: &AnyTarget, principal: &Principal, namespace: &GrantNamespace) -> bool {
+    let by_api = matches!(at.chosen(), Ok(ChosenTarget::Registry(_)));
+    by_api && (matches!(principal, Principal::Account(_)) || *namespace == GrantNamespace::All)
 }
 
 /// Returns a grant as JSON. A registry does not show the origin of each grant.

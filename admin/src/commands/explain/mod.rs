@@ -33,8 +33,13 @@ const CONDITIONAL: u8 = 3;
 
 /// Prints the explanation to stdout.
 ///
-/// The exit code is 1 if the principal has no access, and [`CONDITIONAL`] if the broker may refuse it.
+/// The exit code is 1 only if the principal has no access, and [`CONDITIONAL`] if the broker may refuse
+/// it. A refusal of the question itself is no answer, so its exit code is 2.
 pub(super) async fn run(context: &Context, args: &GrantExplain) -> CommandResult {
+    answer(context, args).await.map_err(CommandError::unanswered)
+}
+
+async fn answer(context: &Context, args: &GrantExplain) -> CommandResult {
     if let Some(id) = &args.request_id {
         let id = RequestId::parse(id).ok_or_else(|| {
             CommandError::usage(format!("`{}` is not the id of a request", one_line(id)))

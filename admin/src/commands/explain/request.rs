@@ -18,7 +18,13 @@ use crate::error::CommandError;
 /// What an unknown id can mean.
 const UNKNOWN: &str = "it can be the id of a request that is no exchange, of one that AWS or the broker \
 refused before the grants counted, of one of more than 7 days ago, or of one above the limit of records; \
-the log has every request, with its id in the field `span.id`";
+the log has every request, with its id in the field `span.id`; the sentence of the error has the caller, \
+the namespace and the permission for";
+
+fn unknown(args: &GrantExplain) -> String {
+    let command = args.at.command("grant explain");
+    format!("{UNKNOWN} `{command} --role-arn ARN --namespace NS --permission P`")
+}
 
 /// Prints a refused exchange, and whether the broker would refuse it today.
 pub(super) async fn run(context: &Context, args: &GrantExplain, id: &RequestId) -> CommandResult {
@@ -28,7 +34,7 @@ pub(super) async fn run(context: &Context, args: &GrantExplain, id: &RequestId) 
     drop(store);
     let refused = refused.ok_or_else(|| {
         CommandError::refused(format!("the store has no refused exchange with the id `{id}`"))
-            .hint(UNKNOWN)
+            .hint(unknown(args))
     })?;
     let facts = Facts::read(context, args, &refused.principal).await?;
     let explained: Vec<Explained> = asked(&refused)
