@@ -238,8 +238,8 @@ mod tests {
         assert!(limits.0.lock().unwrap().counts.is_empty());
         // A late answer of the store takes nothing from the next window.
         let late = count(0).unwrap();
-        let in_next: Vec<_> = (0..OF_SCOPE).map(|_| count(WINDOW).unwrap()).collect();
+        let after: Vec<_> = (0..OF_SCOPE).map(|_| count(WINDOW).unwrap()).collect();
         limits.give_back(late);
-        assert!(count(WINDOW).is_none(), "{in_next:?}");
+        assert!(count(WINDOW).is_none(), "{after:?}");
     }
 }
