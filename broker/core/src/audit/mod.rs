@@ -1,0 +1,16 @@
+//! Audit: the event of each decision, and the chain of those events that the store keeps.
+//!
+//! Every event goes to the log. The store keeps the events of changes. Each has a hash over itself and
+//! the one before it ([`chain`]), so that a removed or changed event shows ([`Verifier`]).
+
+pub mod chain;
+mod event;
+mod kept;
+mod names;
+mod verifier;
+
+pub use chain::{Chain, Head, Link, Segment, StoredLink};
+pub use event::{Anonymous, Event, Network, VERSION};
+pub use kept::Kept;
+pub use names::{Kind, Outcome};
+pub use verifier::{Fault, Verifier};
