@@ -2,10 +2,11 @@
 //! registry has one.
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
-//! rules above it exist once: `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
+//! rules above it exist once: `audit`, `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
 //! `single_use`, `revocations`, `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and
 //! `outbox`.
 
+pub(crate) mod audit;
 mod delegated_grants;
 mod dynamodb;
 mod grants;

@@ -10,6 +10,7 @@
 //! - A change keeps every field that it does not name, also a field of a newer program.
 //! - A read sees every commit that ended before it.
 
+use stile_core::audit::{Head, Link};
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
@@ -130,6 +131,9 @@ pub(crate) enum Mutation {
     /// Replaces the lease on files of grants, if its revision is still `before`. `after` has the
     /// next one.
     PutGrantLease { before: i64, after: LeaseRecord },
+    /// Appends an event to its chain, if the head of the chain is still `before` and the event does
+    /// not exist. A change never replaces or deletes an event.
+    AppendAudit { before: Head, link: Link, after: Head },
 }
 
 /// A change of one principal's grants.

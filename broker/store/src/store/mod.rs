@@ -1,6 +1,7 @@
 //! The store as the broker and operators use it. Every change takes evidence. The results are the
 //! same on all backends.
 
+mod audit;
 mod backup;
 mod delegated_grants;
 mod folder;

@@ -1,6 +1,7 @@
 //! Records in one DynamoDB table.
 
 mod attributes;
+mod audit;
 mod caller;
 mod commit;
 mod compression;
@@ -22,12 +23,14 @@ mod webhooks;
 use aws_config::SdkConfig;
 
 use crate::aws::{Genuine, own_retries};
+use crate::records::audit::ChainTurns;
 
 /// A DynamoDB table. The client is created once, and makes no call before the first operation.
 #[derive(Clone)]
 pub struct DynamoDb {
     client: aws_sdk_dynamodb::Client,
     table: String,
+    chain_turns: ChainTurns,
 }
 
 impl std::fmt::Debug for DynamoDb {
@@ -45,7 +48,13 @@ impl DynamoDb {
         Self {
             client: aws_sdk_dynamodb::Client::from_conf(config.build()),
             table: table.to_owned(),
+            chain_turns: ChainTurns::default(),
         }
+    }
+
+    /// Returns the turns of this process to append to chains of events.
+    pub(crate) const fn chain_turns(&self) -> &ChainTurns {
+        &self.chain_turns
     }
 
     /// Returns the name of the table, for messages.

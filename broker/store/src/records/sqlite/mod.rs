@@ -2,6 +2,7 @@
 //!
 //! A commit is one synced transaction, so an acknowledged change survives a crash of the machine.
 
+mod audit;
 mod caller;
 mod commit;
 pub(crate) mod copies;
@@ -28,6 +29,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use super::audit::ChainTurns;
 use super::model::Revision;
 use crate::blocking::blocking;
 use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
@@ -47,6 +49,7 @@ pub struct Sqlite {
     writers: Arc<Semaphore>,
     deadlines: EmbeddedDeadlines,
     restored_at: Option<i64>,
+    chain_turns: ChainTurns,
 }
 
 impl std::fmt::Debug for Sqlite {
@@ -113,7 +116,13 @@ impl Sqlite {
             writers: Arc::new(Semaphore::new(WRITERS)),
             deadlines,
             restored_at,
+            chain_turns: ChainTurns::default(),
         })
+    }
+
+    /// Returns the turns of this process to append to chains of events.
+    pub(crate) const fn chain_turns(&self) -> &ChainTurns {
+        &self.chain_turns
     }
 
     /// Returns the name of the database, for messages.
