@@ -15,7 +15,7 @@ use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::region::REGIONS;
 use stile_store::{LimitChange, LimitsSet, Store};
 use stile_tests::aws::emulated::EmulatedAws;
-use stile_tests::broker::operator::{AsOperator as _, operator};
+use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{ACCOUNT, HOST, Place, TestBroker, module_zip};
 use stile_tests::process::previous::Release;
 use stile_tests::process::programs::{ADMIN, BROKER};
@@ -127,7 +127,7 @@ async fn a_folder_of_an_earlier_release_is_backed_up_without_a_migration_and_res
         let pending = Store::pending_migration(data.path(), limits).unwrap();
         assert_eq!(pending.from, 0, "{release}: the data folder is as it was");
         let new = out.with_file_name("new");
-        Store::restore_folder(&operator(), &out, &new, 0, |_| {}).await.unwrap();
+        Store::restore_folder(&operator(), &out, &new, &kept(0), |_| {}).await.unwrap();
         let restored = Store::open_folder(&new, limits).unwrap();
         assert_eq!(restored.as_operator().leftovers().await.unwrap(), [], "{release}");
         assert!(!restored.as_operator().grants(None, None).await.unwrap().is_empty(), "{release}");

@@ -17,7 +17,7 @@ use super::grant_text::{
 };
 use super::{
     CommandResult, Context, OpenStore, event, existing_principal, explain, grant_apply,
-    grant_export, grant_plan, record,
+    grant_export, grant_plan, kept, record,
 };
 use crate::cli::{GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
@@ -56,7 +56,6 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
     }
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
     let access = operator.grant_access(namespace.clone());
-    let updated = store.update_grant(&access, principal.clone(), change, None).await;
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(&namespace, None);
@@ -66,16 +65,17 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         ExpiryChange::Never => event.grant_end(None),
         ExpiryChange::At(end) => event.grant_end(Some(end)),
     }
-    if let Ok(Updated::Done(grant)) = &updated {
-        event.grant(&namespace, Some(grant.permissions.to_string()));
-        event.grant_end(grant.expires_at);
+    let kept = kept(&event, context);
+    let updated = store.update_grant(&access, principal.clone(), change, None, &kept).await;
+    if let Ok(Updated::Done { before, after }) = &updated {
+        event.grant_changed(before, after);
     }
     match record(event, updated, |updated| match updated {
-        Updated::Done(_) => Outcome::Changed,
+        Updated::Done { .. } => Outcome::Changed,
         Updated::Absent => Outcome::Absent,
         Updated::WouldBeEmpty | Updated::Differs(_) => Outcome::Conflict,
     })? {
-        Updated::Done(grant) => {
+        Updated::Done { after: grant, .. } => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
                 notice(
                     "the grant has expired and allows nothing; hint: set a new expiry with `--expires`",
@@ -120,17 +120,21 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
     let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
     let access = operator.grant_access(namespace.clone());
-    let deleted = store.delete_grant(&access, principal.clone(), None).await;
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
     event.grant(&namespace, None);
+    let kept = kept(&event, context);
+    let deleted = store.delete_grant(&access, principal.clone(), None, &kept).await;
+    if let Ok(Deleted::Done(Some(before))) = &deleted {
+        event.grant_before(before);
+    }
     let deleted = record(event, deleted, |deleted| match deleted {
-        Deleted::Done => Outcome::Deleted,
+        Deleted::Done(_) => Outcome::Deleted,
         Deleted::Absent => Outcome::Absent,
         Deleted::Differs(_) => Outcome::Conflict,
     })?;
     match deleted {
-        Deleted::Done => {}
+        Deleted::Done(_) => {}
         Deleted::Absent => {
             return Err(absent(&principal, &namespace)
                 .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
@@ -214,9 +218,9 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
     let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let cleared = store.unpin(&operator, principal.clone()).await;
     let mut event = event(Kind::Repin, &operator);
     event.about(&principal);
+    let cleared = store.unpin(&operator, principal.clone(), &kept(&event, context)).await;
     if !record(event, cleared, |cleared| if *cleared { Outcome::Cleared } else { Outcome::Absent })?
     {
         return Err(CommandError::refused(format!("`{principal}` has no pinned unique id"))

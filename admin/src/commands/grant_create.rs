@@ -13,7 +13,7 @@ use super::grant_text::{
     unique_id, with_status,
 };
 use super::known_names::NewNames;
-use super::{Context, OpenStore, event, record};
+use super::{Context, OpenStore, event, kept, record};
 use crate::cli::GrantCreate;
 use crate::error::CommandError;
 use crate::expiry::Expiry;
@@ -52,7 +52,7 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
     event.about(&principal);
     event.grant(access.namespace(), Some(permissions.to_string()));
     event.grant_end(new.expires_at);
-    let created = store.create_grant(&access, new, context.now).await;
+    let created = store.create_grant(&access, new, &kept(&event, context)).await;
     match record(event, created, |created| match created {
         Created::Done { .. } => Outcome::Created,
         Created::Exists { grant, pin }

@@ -31,7 +31,7 @@ pub(crate) mod webhook;
 use std::path::Path;
 use std::process::ExitCode;
 
-use stile_core::audit::{Event, Kind, Outcome};
+use stile_core::audit::{Event, Kept, Kind, Outcome};
 use stile_core::clock::Clock;
 use stile_core::grants::OperatorAccess;
 use stile_core::principal::{Principal, parse_typed};
@@ -143,6 +143,11 @@ fn event(kind: Kind, operator: &OperatorAccess) -> Event {
     let mut event = Event::new(kind);
     event.operator(operator);
     event
+}
+
+/// Returns what the store keeps of a change by this operator, which this event describes.
+fn kept(event: &Event, context: &Context) -> Kept {
+    Kept::new(event, context.now)
 }
 
 /// Writes the audit event of a change with its outcome.

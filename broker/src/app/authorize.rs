@@ -201,7 +201,9 @@ impl Bearer {
         event: &mut Event,
     ) -> Result<Access<R>, Refusal> {
         event.right(namespace, R::PERMISSION);
-        decide(&self.claims, &self.state, namespace, self.now)
+        let access = decide(&self.claims, &self.state, namespace, self.now)?;
+        event.allowed_by(access.grant());
+        Ok(access)
     }
 
     /// Returns all namespaces in which the bearer has the permission.

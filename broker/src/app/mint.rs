@@ -75,6 +75,7 @@ pub async fn by_proof(
     proof.check_time(now).map_err(MintError::Proof)?;
     proof.check_signed_from(broker.store.proofs_from()).map_err(MintError::Proof)?;
     let region = enabled(broker, &proof.unverified_region)?;
+    event.region(region);
 
     let _permit = broker.limits.exchanges.try_acquire().map_err(|_| MintError::Overloaded)?;
     let FlightRole::Leader(leader) = broker.single_flight.join(proof.digest()).await else {

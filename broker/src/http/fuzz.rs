@@ -21,6 +21,7 @@ use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
 use crate::boot;
 use crate::client_source::ClientSource;
 use crate::config::{AuthorizerBase, Config, StoreLocation};
+use stile_core::audit::{Event, Kept, Kind};
 use stile_core::clock::Clock;
 use stile_core::fuzz::Verdict;
 use stile_core::grants::OperatorAccess;
@@ -136,13 +137,14 @@ impl Registry {
             .expect("a runtime starts");
         let access = OperatorAccess::for_store_writer("fuzz")
             .grant_access("acme".parse().expect("a namespace"));
+        let kept = Kept::new(&Event::new(Kind::Grant), NOW);
         let grant = NewGrant {
             principal: Principal::parse_stored(GRANTED).expect("a principal"),
             permissions: [Permission::Download].into_iter().collect(),
             expires_at: None,
             pin: None,
         };
-        runtime.block_on(store.create_grant(&access, grant, NOW)).expect("the grant is created");
+        runtime.block_on(store.create_grant(&access, grant, &kept)).expect("the grant is created");
         let broker = Arc::new(
             boot::assemble(&config, audience, store, None, Clock::from_fn(|| NOW), Folding::Off)
                 .expect("a broker starts"),

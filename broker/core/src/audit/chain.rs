@@ -8,6 +8,7 @@ use stile_protocol::names::Namespace;
 
 use super::kept::Kept;
 use super::names::Outcome;
+use crate::grants::GrantNamespace;
 
 /// Separates the hash of an event from every other hash that a program makes. So nobody can pass off
 /// another signed or hashed text as an event.
@@ -52,6 +53,22 @@ impl Chain {
         match text {
             OPERATOR => Some(Self::Operator),
             text => Namespace::parse(text).ok().map(Self::Namespace),
+        }
+    }
+}
+
+impl From<&Namespace> for Chain {
+    fn from(namespace: &Namespace) -> Self {
+        Self::Namespace(namespace.clone())
+    }
+}
+
+impl From<&GrantNamespace> for Chain {
+    /// A grant on all namespaces is a matter of operators.
+    fn from(namespace: &GrantNamespace) -> Self {
+        match namespace {
+            GrantNamespace::One(namespace) => Self::Namespace(namespace.clone()),
+            GrantNamespace::All => Self::Operator,
         }
     }
 }

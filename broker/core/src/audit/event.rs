@@ -313,6 +313,18 @@ impl Event {
         self.expires_at_before = Some(grant.expires_at.unwrap_or(NEVER));
     }
 
+    /// Sets what the grant is after the change, and what it was before.
+    pub fn grant_changed(&mut self, before: &Grant, after: &Grant) {
+        self.grant_before(before);
+        self.grant(&after.namespace, Some(after.permissions.to_string()));
+        self.grant_end(after.expires_at);
+    }
+
+    /// Sets what the request changes, as text.
+    pub fn requested(&mut self, text: String) {
+        self.requested = Some(text);
+    }
+
     /// Sets whether the change may take away the last `create_grant` on the namespace.
     pub const fn forced(&mut self, forced: bool) {
         self.forced = Some(forced);
@@ -403,11 +415,8 @@ fn products(user_agent: &str) -> Option<String> {
     let is_product = |word: &&str| {
         word.split_once('/').is_some_and(|(name, version)| is_word(name) && is_word(version))
     };
-    let products: Vec<&str> = user_agent
-        .split_ascii_whitespace()
-        .filter(is_product)
-        .take(CLIENT_PRODUCTS)
-        .collect();
+    let products: Vec<&str> =
+        user_agent.split_ascii_whitespace().filter(is_product).take(CLIENT_PRODUCTS).collect();
     (!products.is_empty()).then(|| products.join(" "))
 }
 

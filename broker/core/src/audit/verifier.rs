@@ -268,8 +268,11 @@ mod tests {
     #[test]
     fn an_event_of_another_chain_is_out_of_place() {
         let (mut links, head) = events(3);
-        let (other, _) =
-            link(&Head::empty(Chain::Operator), &Kept::new(&Event::new(Kind::Key), 0), Outcome::Dropped);
+        let (other, _) = link(
+            &Head::empty(Chain::Operator),
+            &Kept::new(&Event::new(Kind::Key), 0),
+            Outcome::Dropped,
+        );
         links[0] = other.into();
         assert_eq!(faults(&links, &[&head]), [Fault::Reordered { seq: 1 }]);
     }

@@ -217,6 +217,19 @@ pub fn check_grants(
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
+    allowing_grant(principal, unique_id, state, namespace, permission, now).map(drop)
+}
+
+/// Returns the current grant that allows the permission, as [`check_grants`] checks it. It is the first
+/// of several.
+fn allowing_grant<'a>(
+    principal: &Principal,
+    unique_id: Option<&UniqueId>,
+    state: &'a PrincipalState,
+    namespace: Option<&Namespace>,
+    permission: Permission,
+    now: i64,
+) -> Result<&'a Grant, Refusal> {
     let mut lost = false;
     for grant in &state.grants {
         if !grant.allows(permission, now)
@@ -225,7 +238,7 @@ pub fn check_grants(
             continue;
         }
         if state.counts(grant, unique_id) {
-            return Ok(());
+            return Ok(grant);
         }
         lost = true;
     }

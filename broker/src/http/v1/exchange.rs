@@ -11,7 +11,7 @@ use stile_protocol::reply::TokenReply;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_proof};
 use crate::authn::sigv4::proof::Proof;
-use crate::http::decision::conclude;
+use crate::http::decision::{Sender, conclude};
 use crate::http::error::ApiError;
 use crate::http::json_body::read_json;
 use crate::http::run_detached::run_detached;
@@ -26,7 +26,8 @@ pub async fn mint(
 ) -> Result<impl IntoResponse, ApiError> {
     // The exchange continues when the client disconnects, so that every mint has an audit event.
     let minted = async move {
-        let mut draft = broker.audit.draft(Kind::Exchange, request.extensions().get().copied());
+        let sender = Sender::of(request.headers(), request.extensions());
+        let mut draft = sender.draft(&broker, Kind::Exchange);
         draft.issuer(Issuer::Sts);
         let minted = exchange(&broker, request, &mut draft).await;
         conclude(draft, minted)

@@ -22,7 +22,7 @@ use super::exchange::reply;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_gateway};
 use crate::authn::gateway::GatewayCaller;
-use crate::http::decision::conclude;
+use crate::http::decision::{Sender, conclude};
 use crate::http::error::ApiError;
 use crate::tokens::KeyError;
 use stile_core::audit::{Event, Kind};
@@ -37,7 +37,8 @@ pub async fn mint(
     let caller =
         request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
     let Some(caller) = caller else { return Ok(unsupported_method(request).await) };
-    let mut draft = broker.audit.draft(Kind::Exchange, None);
+    let sender = Sender::of(request.headers(), request.extensions());
+    let mut draft = sender.draft(&broker, Kind::Exchange);
     draft.issuer(Issuer::Gateway);
     let query = request.uri().query().unwrap_or_default();
     let minted = exchange(&broker, caller, query, &mut draft).await;

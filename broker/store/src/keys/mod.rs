@@ -3,6 +3,7 @@
 mod file;
 mod kms;
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::token::{Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 
@@ -62,15 +63,34 @@ impl Keys {
 
     /// Deletes every key without decrypting one, and returns the number of keys. `None` if the
     /// keyring changed at the same time.
+    ///
+    /// No commit contains a file. So the event of a deletion of the file is first, and if the deletion
+    /// fails, another event says so. A deletion without an event is not possible.
     pub(crate) async fn drop_keys(
         &self,
         records: &Records,
         audience: Option<&Audience>,
+        kept: &Kept,
     ) -> Result<Option<usize>, StoreError> {
-        match self {
-            Self::File(file) => file.drop_keys().await,
-            Self::Kms(kms) => kms.drop_keys(records, audience).await,
+        let file = match self {
+            Self::Kms(kms) => return kms.drop_keys(records, audience, kept).await,
+            Self::File(file) => file,
+        };
+        if file.keyring().await?.keys().is_empty() {
+            return Ok(Some(0));
         }
+        let keep = async |outcome| {
+            records.commit_audited(&Chain::Operator, Vec::new(), kept, outcome).await.map(drop)
+        };
+        keep(audit::Outcome::Dropped).await?;
+        let dropped = file.drop_keys().await;
+        match &dropped {
+            Ok(Some(_)) => {}
+            Ok(None) => keep(audit::Outcome::Conflict).await?,
+            // The first error says more than one of the second event.
+            Err(_) => drop(keep(audit::Outcome::Failed).await),
+        }
+        dropped
     }
 
     /// Returns the ids of the keys without decrypting one. `sealed` is the record from the same

@@ -1,11 +1,29 @@
-//! Reads the audit events that the store keeps.
+//! Reads the audit events that the store keeps, and keeps those of changes that no record contains.
 
-use stile_core::audit::{Chain, Head, StoredLink};
+use stile_core::audit::{Chain, Head, Kept, Outcome, StoredLink};
+use stile_core::grants::OperatorAccess;
 
 use super::Store;
 use crate::StoreError;
 
 impl Store {
+    /// Keeps the event of an operator's change of the store as a whole, which no record contains: that
+    /// it was created or migrated.
+    pub async fn keep_operation(
+        &self,
+        _: &OperatorAccess,
+        kept: &Kept,
+        outcome: Outcome,
+    ) -> Result<(), StoreError> {
+        self.keep_audit(kept, outcome).await
+    }
+
+    /// Appends an event to the chain of operators, without a change of a record.
+    pub(super) async fn keep_audit(&self, kept: &Kept, outcome: Outcome) -> Result<(), StoreError> {
+        let chain = Chain::Operator;
+        self.records.commit_audited(&chain, Vec::new(), kept, outcome).await.map(drop)
+    }
+
     /// Returns the heads of all chains that have events, in order of chain.
     ///
     /// # Errors

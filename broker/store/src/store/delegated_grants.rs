@@ -1,6 +1,7 @@
 //! Grants as the bearer of a token lists and changes them. A change takes effect only while the
 //! records of its decision have not changed.
 
+use stile_core::audit::Kept;
 use stile_core::grants::{DelegatedAccess, DelegatedGrant, GrantNamespace, VisibleGrants};
 use stile_core::principal::Principal;
 
@@ -17,8 +18,9 @@ impl Store {
     pub async fn create_delegated_grant(
         &self,
         grant: DelegatedGrant,
+        kept: &Kept,
     ) -> Result<DelegatedCreation, StoreError> {
-        self.records.create_delegated_grant(grant).await
+        self.records.create_delegated_grant(grant, kept).await
     }
 
     /// Changes a grant within the limits of the bearer, which it checks at the time of the change.
@@ -27,8 +29,9 @@ impl Store {
         access: &DelegatedAccess,
         change: Change,
         terms: &ChangeTerms,
+        kept: &Kept,
     ) -> Result<DelegatedUpdate, StoreError> {
-        self.records.update_delegated_grant(access, change, terms).await
+        self.records.update_delegated_grant(access, change, terms, kept).await
     }
 
     /// Deletes a grant within the limits of the bearer.
@@ -36,8 +39,9 @@ impl Store {
         &self,
         access: &DelegatedAccess,
         terms: &ChangeTerms,
+        kept: &Kept,
     ) -> Result<DelegatedDeletion, StoreError> {
-        self.records.delete_delegated_grant(access, terms).await
+        self.records.delete_delegated_grant(access, terms, kept).await
     }
 
     /// Returns a page of at most `limit` grants that the bearer may see, in the order of principals and

@@ -17,6 +17,7 @@ mod publish_guard;
 mod repair;
 mod sources;
 
+use stile_core::audit::Kept;
 use stile_core::grants::{
     Grant, GrantAccess, GrantNamespace, GrantTag, OperatorAccess, Pin, PrincipalState,
 };
@@ -136,8 +137,12 @@ impl Store {
     /// Deletes every key, so that no token opens any more, and returns the number of keys.
     ///
     /// It decrypts no key. It returns `None` if the keyring changed at the same time.
-    pub async fn drop_keys(&self, _: &OperatorAccess) -> Result<Option<usize>, StoreError> {
-        self.keys.drop_keys(&self.records, self.audience.as_ref()).await
+    pub async fn drop_keys(
+        &self,
+        _: &OperatorAccess,
+        kept: &Kept,
+    ) -> Result<Option<usize>, StoreError> {
+        self.keys.drop_keys(&self.records, self.audience.as_ref(), kept).await
     }
 
     /// Creates a grant. It does not change an existing one, so the expected state is always none.
@@ -145,10 +150,10 @@ impl Store {
         &self,
         access: &GrantAccess,
         new: NewGrant,
-        now: i64,
+        kept: &Kept,
     ) -> Result<Created, StoreError> {
-        let (grant, pin) = new_grant(access, new, now);
-        unleased(self.records.create_grant(grant, pin, None).await?)
+        let (grant, pin) = new_grant(access, new, kept.at());
+        unleased(self.records.create_grant(grant, pin, None, kept).await?)
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
@@ -160,9 +165,10 @@ impl Store {
         principal: Principal,
         change: Change,
         expected: Option<&GrantTag>,
+        kept: &Kept,
     ) -> Result<Updated, StoreError> {
         let on = access.namespace().clone();
-        unleased(self.records.update_grant(principal, on, change, expected, None).await?)
+        unleased(self.records.update_grant(principal, on, change, expected, None, kept).await?)
     }
 
     /// Deletes a grant.
@@ -174,9 +180,10 @@ impl Store {
         access: &GrantAccess,
         principal: Principal,
         expected: Option<&GrantTag>,
+        kept: &Kept,
     ) -> Result<Deleted, StoreError> {
         let on = access.namespace().clone();
-        unleased(self.records.delete_grant(principal, on, expected, None).await?)
+        unleased(self.records.delete_grant(principal, on, expected, None, kept).await?)
     }
 
     /// Returns grants in order: all, those of a principal, or those on a namespace.
@@ -194,18 +201,16 @@ impl Store {
         &self,
         access: &OperatorAccess,
         namespace: Namespace,
-        now: i64,
+        kept: &Kept,
     ) -> Result<NamespaceCreated, StoreError> {
-        let created_by = access.operator().to_owned();
-        self.records
-            .create_namespace(NamespaceRecord {
-                namespace,
-                created_by,
-                created_at: now,
-                limits: NamespaceLimits::default(),
-                sources: AllowedSources::default(),
-            })
-            .await
+        let record = NamespaceRecord {
+            namespace,
+            created_by: access.operator().to_owned(),
+            created_at: kept.at(),
+            limits: NamespaceLimits::default(),
+            sources: AllowedSources::default(),
+        };
+        self.records.create_namespace(record, kept).await
     }
 
     /// Sets limits of a namespace, and counts what it has.
@@ -214,9 +219,9 @@ impl Store {
         access: &OperatorAccess,
         namespace: &Namespace,
         change: LimitsChange,
-        now: i64,
+        kept: &Kept,
     ) -> Result<LimitsSet, StoreError> {
-        self.records.set_limits(namespace, change, access.operator(), now).await
+        self.records.set_limits(namespace, change, access.operator(), kept).await
     }
 
     /// Changes the list of sources that the versions of a namespace may have.
@@ -225,9 +230,9 @@ impl Store {
         access: &OperatorAccess,
         namespace: &Namespace,
         change: &SourcesChange,
-        now: i64,
+        kept: &Kept,
     ) -> Result<SourcesSet, StoreError> {
-        self.records.set_sources(namespace, change, access.operator(), now).await
+        self.records.set_sources(namespace, change, access.operator(), kept).await
     }
 
     /// Returns one namespace; `None` if it has no record, no grant and no module.
@@ -253,8 +258,9 @@ impl Store {
         &self,
         _: &OperatorAccess,
         principal: Principal,
+        kept: &Kept,
     ) -> Result<bool, StoreError> {
-        self.records.unpin(principal).await
+        self.records.unpin(principal, kept).await
     }
 
     /// Revokes one token, for as long as any token can live.
@@ -262,9 +268,9 @@ impl Store {
         &self,
         _: &OperatorAccess,
         id: TokenId,
-        now: i64,
+        kept: &Kept,
     ) -> Result<(), StoreError> {
-        self.records.revoke_token(id, now).await
+        self.records.revoke_token(id, kept).await
     }
 
     /// Revokes a principal until an operator lifts the revocation. Returns false if it was revoked
@@ -273,14 +279,19 @@ impl Store {
         &self,
         _: &OperatorAccess,
         principal: Principal,
-        now: i64,
+        kept: &Kept,
     ) -> Result<bool, StoreError> {
-        self.records.revoke_principal(principal, now).await
+        self.records.revoke_principal(principal, kept).await
     }
 
     /// Lifts the revocation of a principal. Returns whether there was one.
-    pub async fn lift(&self, _: &OperatorAccess, principal: Principal) -> Result<bool, StoreError> {
-        self.records.lift(principal).await
+    pub async fn lift(
+        &self,
+        _: &OperatorAccess,
+        principal: Principal,
+        kept: &Kept,
+    ) -> Result<bool, StoreError> {
+        self.records.lift(principal, kept).await
     }
 
     /// Returns all revoked tokens and principals.
@@ -301,14 +312,16 @@ impl Store {
         &self,
         _: &OperatorAccess,
         host: &Audience,
+        kept: &Kept,
     ) -> Result<HostRecorded, StoreError> {
-        self.records.record_host(host).await
+        self.records.record_host(host, Some(kept)).await
     }
 
     /// Records the registry that this store was opened for, when a broker first serves a data
     /// folder. It is an error if the folder is for another registry.
     ///
-    /// It writes to no table: only its creator says which registry a table is for.
+    /// It writes to no table: only its creator says which registry a table is for. It is no decision
+    /// of anybody, so it has no audit event.
     pub async fn record_served_host(&self) -> Result<(), StoreError> {
         let (Records::Sqlite(_), Some(audience)) = (&self.records, &self.audience) else {
             return Ok(());
@@ -316,7 +329,7 @@ impl Store {
         if self.host().await?.is_some() {
             return Ok(());
         }
-        self.records.record_host(audience).await?;
+        self.records.record_host(audience, None).await?;
         // Another broker can have been faster, and can serve another registry.
         self.host().await.map(drop)
     }

@@ -1,5 +1,6 @@
 //! The events of versions on their way to those who listen, and the webhooks of operators.
 
+use stile_core::audit::Kept;
 use stile_core::grants::{OperatorAccess, PackageAccess, Upload as UploadRight};
 use stile_core::package::Version;
 use stile_core::version_event::{Consists, Facts, Happening, VersionEvent};
@@ -133,7 +134,7 @@ impl Store {
         access: &OperatorAccess,
         name: WebhookName,
         url: WebhookUrl,
-        now: i64,
+        kept: &Kept,
     ) -> Result<WebhookAdded, StoreError> {
         let mut id = [0; 8];
         let random = getrandom::fill(&mut id).and_then(|()| WebhookSecret::random());
@@ -146,9 +147,9 @@ impl Store {
             url,
             secret,
             created_by: access.operator().to_owned(),
-            created_at: now,
+            created_at: kept.at(),
         };
-        self.records.add_webhook(webhook).await
+        self.records.add_webhook(webhook, kept).await
     }
 
     /// Removes a webhook, and with it the events that it has not got. Returns whether there was one.
@@ -158,8 +159,9 @@ impl Store {
         &self,
         _: &OperatorAccess,
         name: &WebhookName,
+        kept: &Kept,
     ) -> Result<bool, StoreError> {
-        self.records.remove_webhook(name).await
+        self.records.remove_webhook(name, kept).await
     }
 }
 

@@ -12,6 +12,7 @@ use aws_config::SdkConfig;
 use aws_sdk_kms::error::SdkError;
 use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::primitives::Blob;
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 use tokio::sync::Mutex;
@@ -118,6 +119,7 @@ impl Kms {
         &self,
         records: &Records,
         audience: Option<&Audience>,
+        kept: &Kept,
     ) -> Result<Option<usize>, StoreError> {
         let mut opened = self.opened.lock().await;
         let (Some(sealed), _) = records.sealed_keyring().await? else { return Ok(Some(0)) };
@@ -132,8 +134,9 @@ impl Kms {
             blob: None,
             ..sealed
         };
-        let put = Mutation::PutKeyring { before, keyring: dropped };
-        if records.commit_with_retries(vec![put]).await? != Outcome::Done {
+        let put = vec![Mutation::PutKeyring { before, keyring: dropped }];
+        let outcome = audit::Outcome::Dropped;
+        if records.commit_audited(&Chain::Operator, put, kept, outcome).await? != Outcome::Done {
             return Ok(None);
         }
         *opened = None;

@@ -135,10 +135,9 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         }
         Mutation::RemoveWebhook { id, .. } => exists("SELECT 1 FROM webhooks WHERE id = ?1", &[id]),
         Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
-        Mutation::AppendAudit { before, link, .. } => {
-            Ok(audit::head(transaction, &before.chain)? == *before
-                && !audit::has(transaction, &before.chain, link.seq)?)
-        }
+        Mutation::AppendAudit { before, link, .. } => Ok(audit::head(transaction, &before.chain)?
+            == *before
+            && !audit::has(transaction, &before.chain, link.seq)?),
     }
 }
 

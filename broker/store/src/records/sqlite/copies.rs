@@ -4,15 +4,20 @@ use std::path::Path;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use stile_core::audit::chain::link;
+use stile_core::audit::{Chain, Kept, Outcome};
 use stile_core::package::{Format, is_sha256};
 use stile_protocol::audience::Audience;
 
-use super::{FLAGS, database_error, migrations, number, open, rows, single, text};
+use super::{FLAGS, audit, database_error, migrations, number, open, rows, single, text};
 use crate::records::model::OBJECT_FORMAT;
 use crate::{EmbeddedDeadlines, StoreError};
 
 /// The row of `meta` with the time of the restore. Programs of earlier releases ignore it.
 const RESTORED_AT: &str = "restored at";
+
+/// The first format with audit events.
+const FIRST_WITH_EVENTS: i64 = 8;
 
 /// The first format in which a version can have no archive.
 const FIRST_WITH_ORIGIN: i64 = 6;
@@ -130,14 +135,22 @@ fn named(connection: &Connection, format: i64) -> Result<Vec<NamedArchive>, Stor
     found.iter().map(read).collect::<Option<_>>().ok_or_else(unreadable)
 }
 
-/// Records in a copy that it is the database of a registry that was restored at that time.
+/// Records in a copy of that format that it is the database of a registry that was restored at that
+/// time, with the event of the restore if the format has events.
 ///
 /// The file needs no side file afterwards.
-pub(crate) fn record_restored(copy: &Path, now: i64) -> Result<(), StoreError> {
-    let connection = Connection::open_with_flags(copy, FLAGS).map_err(database_error)?;
+pub(crate) fn record_restored(copy: &Path, format: i64, kept: &Kept) -> Result<(), StoreError> {
+    let mut connection = Connection::open_with_flags(copy, FLAGS).map_err(database_error)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(database_error)?;
+    let transaction = connection.transaction().map_err(database_error)?;
     let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
-    connection.execute(sql, params![RESTORED_AT, now]).map_err(database_error)?;
+    transaction.execute(sql, params![RESTORED_AT, kept.at()]).map_err(database_error)?;
+    if format >= FIRST_WITH_EVENTS {
+        let before = audit::head(&transaction, &Chain::Operator)?;
+        let (link, after) = link(&before, kept, Outcome::Created);
+        audit::append(&transaction, &link, &after).map_err(database_error)?;
+    }
+    transaction.commit().map_err(database_error)?;
     connection.close().map_err(|(_, error)| database_error(error))
 }
 
@@ -151,6 +164,8 @@ pub(super) fn restored_at(connection: &Connection) -> Result<Option<i64>, StoreE
 
 #[cfg(test)]
 mod tests {
+    use stile_core::audit::{Event, Kind};
+
     use super::*;
 
     #[test]
@@ -171,7 +186,8 @@ mod tests {
                 "the database is as it was"
             );
         }
-        record_restored(&to, 7).unwrap();
+        let kept = Kept::new(&Event::new(Kind::Store), 7);
+        record_restored(&to, 3, &kept).unwrap();
         assert_eq!(restored_at(&Connection::open(&to).unwrap()).unwrap(), Some(7));
         assert_eq!(restored_at(&connection).unwrap(), None);
         let names = || std::fs::read_dir(folder.path()).unwrap();
