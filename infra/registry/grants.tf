@@ -19,7 +19,8 @@ locals {
 }
 
 data "aws_iam_policy_document" "operator" {
-  # admin/src/commands: grants, the lease on files of grants, revocations, and the lists of them.
+  # admin/src/commands: grants, the lease on files of grants, revocations, and the lists of them. Each change also updates the head of
+  # the chain of its audit event.
   statement {
     sid = "AdminTable"
     actions = [
@@ -28,6 +29,7 @@ data "aws_iam_policy_document" "operator" {
       "dynamodb:GetItem",
       "dynamodb:PutItem",
       "dynamodb:Query",
+      "dynamodb:UpdateItem",
     ]
     resources = [aws_dynamodb_table.registry.arn]
   }

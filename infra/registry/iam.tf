@@ -1,6 +1,9 @@
 # The function's role: each statement names the code that needs it, and has only actions that this code calls.
 
 locals {
+  # The partitions that requests write, apart from audit events and from grants.
+  written_rows = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "search *", "sending *", "upload *", "uploads *", "usage *"]
+
   log_groups_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group"
   log_group_arn  = "${local.log_groups_arn}:/aws/lambda/${var.name}"
   function_arn   = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${var.name}"
@@ -50,16 +53,31 @@ data "aws_iam_policy_document" "store" {
 
   # store/src/records/dynamodb/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations, limits and
   # the host are not among these. So without `delegated_grants`, an attacker in the function cannot write a grant that survives. One
-  # statement covers both writes of a mint, single use and pin, so the mint also works if IAM checks the transaction as a whole.
+  # statement covers all puts of a transaction, and one all updates, so a transaction also works if IAM checks it as a whole.
+  #
+  # store/src/records/dynamodb/audit.rs: a change and its audit event are one transaction. The broker adds events, and never updates or
+  # deletes one. It updates the head of a chain, which says where the chain ends.
   statement {
-    sid       = "TableTransact"
-    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    sid       = "TablePut"
+    actions   = ["dynamodb:PutItem"]
     resources = [aws_dynamodb_table.registry.arn]
 
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "search *", "sending *", "upload *", "uploads *", "usage *"]
+      values   = concat(local.written_rows, ["audit events *"])
+    }
+  }
+
+  statement {
+    sid       = "TableUpdate"
+    actions   = ["dynamodb:UpdateItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = concat(local.written_rows, ["audit heads"])
     }
   }
 
@@ -76,7 +94,7 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["grants", "namespace *", "principal *"]
+        values   = ["audit events *", "grants", "namespace *", "principal *"]
       }
     }
   }

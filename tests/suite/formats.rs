@@ -15,6 +15,7 @@ use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::region::REGIONS;
 use stile_store::{LimitChange, LimitsSet, Store};
 use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::kept_events::kept_events;
 use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{ACCOUNT, HOST, Place, TestBroker, module_zip};
 use stile_tests::process::previous::Release;
@@ -280,5 +281,11 @@ async fn goes_on(registry: &Registry, release: &str, kind: &str) -> String {
     until(200, 401, async || whoami(&broker, &new).await).await;
     let again = mint("new", false).await.unwrap();
     assert_eq!(whoami(&broker, &again).await, 200, "{release} {kind}: a new key follows");
+    let kept = kept_events(&registry.store()).await;
+    let kinds = |chain: &str| -> Vec<&str> {
+        kept[chain].iter().map(|event| event["event"].as_str().unwrap()).collect()
+    };
+    assert_eq!(kinds("acme"), ["publish", "grant"], "{release} {kind}");
+    assert_eq!(kinds("*"), ["lift", "revoke", "key"], "{release} {kind}");
     broker.log()
 }

@@ -33,6 +33,8 @@ mod grants_api;
 mod grants_list;
 #[path = "grants_raise.rs"]
 mod grants_raise;
+#[path = "kept_events.rs"]
+mod kept_events;
 #[path = "life.rs"]
 mod life;
 #[path = "life_programs.rs"]

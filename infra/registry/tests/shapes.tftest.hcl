@@ -303,7 +303,7 @@ run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
     condition = {
       for statement in data.aws_iam_policy_document.store.statement : statement.sid => [tolist(statement.actions), one([for condition in statement.condition : sort(condition.values)])] if startswith(statement.sid, "Grants")
       } == {
-      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["grants", "namespace *", "principal *"])]
+      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["audit events *", "grants", "namespace *", "principal *"])]
       GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *"])]
       GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *", "revocations"])]
     }

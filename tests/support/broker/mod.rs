@@ -7,6 +7,7 @@ pub mod contract;
 pub mod events;
 pub mod grants;
 pub mod journal;
+pub mod kept_events;
 pub mod operator;
 pub mod reply;
 pub mod served;

@@ -6,8 +6,6 @@
 use sha2::{Digest as _, Sha256};
 use stile_protocol::names::Namespace;
 
-use super::kept::Kept;
-use super::names::Outcome;
 use crate::grants::GrantNamespace;
 
 /// Separates the hash of an event from every other hash that a program makes. So nobody can pass off
@@ -124,7 +122,7 @@ pub struct Link {
     pub hash: Hash,
 }
 
-/// One event as a store has it. Somebody may have changed it.
+/// One event as a store has it, which nobody has verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredLink {
     /// The number in its key.
@@ -144,25 +142,6 @@ impl From<Link> for StoredLink {
     }
 }
 
-/// Appends the event of a change to a chain. Returns the event, and the head after it.
-///
-/// The head alone decides whether a new segment starts, so all writers agree.
-pub fn link(head: &Head, kept: &Kept, outcome: Outcome) -> (Link, Head) {
-    let seq = head.seq.saturating_add(1);
-    let Segment { number, first_seq, started_at } = head.segment;
-    let is_full = seq.saturating_sub(first_seq) >= SEGMENT_EVENTS;
-    let is_old = kept.at().saturating_sub(started_at) > SEGMENT_SECONDS;
-    let segment = if head.seq == 0 || is_full || is_old {
-        Segment { number: number.saturating_add(1), first_seq: seq, started_at: kept.at() }
-    } else {
-        head.segment
-    };
-    let body = kept.body(outcome, &head.chain, seq);
-    let hash = event_hash(&head.hash, &body);
-    let head = Head { chain: head.chain.clone(), seq, hash, segment };
-    (Link { seq, segment: segment.number, body, hash }, head)
-}
-
 /// Returns the hash of an event after the one with the hash `before`.
 pub(super) fn event_hash(before: &Hash, body: &str) -> Hash {
     let hash = Sha256::new().chain_update(EVENT_DOMAIN).chain_update(before);
@@ -176,15 +155,6 @@ fn start_hash(chain: &Chain) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Event, Kind};
-
-    fn head() -> Head {
-        Head::empty(Chain::parse_stored("acme").unwrap())
-    }
-
-    fn at(at: i64) -> Kept {
-        Kept::new(&Event::new(Kind::Publish), at)
-    }
 
     #[test]
     fn a_chain_is_a_namespace_or_that_of_operators() {
@@ -198,42 +168,7 @@ mod tests {
 
     #[test]
     fn two_chains_start_differently() {
-        assert_ne!(head().hash, Head::empty(Chain::Operator).hash);
-    }
-
-    #[test]
-    fn every_event_has_the_next_number_and_a_hash_over_all_before_it() {
-        let (first, after) = link(&head(), &at(7), Outcome::Created);
-        let (second, end) = link(&after, &at(7), Outcome::Created);
-        assert_eq!((first.seq, second.seq, end.seq), (1, 2, 2));
-        assert_eq!(first.hash, after.hash);
-        assert_eq!(second.hash, event_hash(&first.hash, &second.body));
-        let (other, _) = link(&head(), &at(8), Outcome::Created);
-        assert_ne!(other.hash, first.hash);
-    }
-
-    #[test]
-    fn a_segment_ends_after_its_number_of_events() {
-        let mut end = head();
-        let mut segments = Vec::new();
-        for _ in 0..=2 * SEGMENT_EVENTS {
-            let (link, head) = link(&end, &at(7), Outcome::Created);
-            segments.push(link.segment);
-            end = head;
-        }
-        let of = |number| segments.iter().filter(|segment| **segment == number).count();
-        assert_eq!((of(1), of(2), of(3)), (500, 500, 1));
-        assert_eq!(end.segment, Segment { number: 3, first_seq: 1001, started_at: 7 });
-    }
-
-    #[test]
-    fn a_segment_ends_when_it_is_old_and_a_clock_that_was_set_back_does_not_end_it() {
-        let (_, after) = link(&head(), &at(1000), Outcome::Created);
-        for (then, expected) in
-            [(0, 1), (1000 + SEGMENT_SECONDS, 1), (1001 + SEGMENT_SECONDS, 2), (i64::MAX, 2)]
-        {
-            let (link, _) = link(&after, &at(then), Outcome::Created);
-            assert_eq!(link.segment, expected, "{then}");
-        }
+        let acme = Head::empty(Chain::parse_stored("acme").unwrap());
+        assert_ne!(acme.hash, Head::empty(Chain::Operator).hash);
     }
 }

@@ -1,8 +1,9 @@
-//! The event of a change as the store keeps it: one JSON object with the fields of the log line.
+//! The event of a change as the store keeps it: one JSON object with the fields of the log line,
+//! appended to its chain.
 
 use serde_json::{Map, Value, json};
 
-use super::chain::Chain;
+use super::chain::{Chain, Head, Link, SEGMENT_EVENTS, SEGMENT_SECONDS, Segment, event_hash};
 use super::event::Event;
 use super::names::Outcome;
 use crate::clock::rfc3339;
@@ -65,6 +66,25 @@ impl Kept {
         }
         body
     }
+}
+
+/// Appends the event of a change to a chain. Returns the event, and the head after it.
+///
+/// The head alone decides whether a new segment starts, so all writers agree.
+pub fn link(head: &Head, kept: &Kept, outcome: Outcome) -> (Link, Head) {
+    let seq = head.seq.saturating_add(1);
+    let Segment { number, first_seq, started_at } = head.segment;
+    let is_full = seq.saturating_sub(first_seq) >= SEGMENT_EVENTS;
+    let is_old = kept.at().saturating_sub(started_at) > SEGMENT_SECONDS;
+    let segment = if head.seq == 0 || is_full || is_old {
+        Segment { number: number.saturating_add(1), first_seq: seq, started_at: kept.at() }
+    } else {
+        head.segment
+    };
+    let body = kept.body(outcome, &head.chain, seq);
+    let hash = event_hash(&head.hash, &body);
+    let head = Head { chain: head.chain.clone(), seq, hash, segment };
+    (Link { seq, segment: segment.number, body, hash }, head)
 }
 
 fn text(fields: &Map<String, Value>) -> String {
@@ -136,6 +156,50 @@ mod tests {
         assert!(package.len() <= 4096 && package.ends_with("é…"), "{package}");
         assert_eq!(fields["namespace"], "acme");
         assert!(body.len() < MAX_BODY);
+    }
+
+    fn start() -> Head {
+        Head::empty(chain())
+    }
+
+    fn at(at: i64) -> Kept {
+        Kept::new(&Event::new(Kind::Publish), at)
+    }
+
+    #[test]
+    fn every_event_has_the_next_number_and_a_hash_over_all_before_it() {
+        let (first, after) = link(&start(), &at(7), Outcome::Created);
+        let (second, end) = link(&after, &at(7), Outcome::Created);
+        assert_eq!((first.seq, second.seq, end.seq), (1, 2, 2));
+        assert_eq!(first.hash, after.hash);
+        assert_eq!(second.hash, event_hash(&first.hash, &second.body));
+        let (other, _) = link(&start(), &at(8), Outcome::Created);
+        assert_ne!(other.hash, first.hash);
+    }
+
+    #[test]
+    fn a_segment_ends_after_its_number_of_events() {
+        let mut end = start();
+        let mut segments = Vec::new();
+        for _ in 0..=2 * SEGMENT_EVENTS {
+            let (link, head) = link(&end, &at(7), Outcome::Created);
+            segments.push(link.segment);
+            end = head;
+        }
+        let of = |number| segments.iter().filter(|segment| **segment == number).count();
+        assert_eq!((of(1), of(2), of(3)), (500, 500, 1));
+        assert_eq!(end.segment, Segment { number: 3, first_seq: 1001, started_at: 7 });
+    }
+
+    #[test]
+    fn a_segment_ends_when_it_is_old_and_a_clock_that_was_set_back_does_not_end_it() {
+        let (_, after) = link(&start(), &at(1000), Outcome::Created);
+        for (then, expected) in
+            [(0, 1), (1000 + SEGMENT_SECONDS, 1), (1001 + SEGMENT_SECONDS, 2), (i64::MAX, 2)]
+        {
+            let (link, _) = link(&after, &at(then), Outcome::Created);
+            assert_eq!(link.segment, expected, "{then}");
+        }
     }
 
     proptest! {

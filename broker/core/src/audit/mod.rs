@@ -11,6 +11,6 @@ mod verifier;
 
 pub use chain::{Chain, Head, Link, Segment, StoredLink};
 pub use event::{Anonymous, Event, Network, VERSION};
-pub use kept::Kept;
+pub use kept::{Kept, link};
 pub use names::{Kind, Outcome};
 pub use verifier::{Fault, Verifier};

@@ -1,4 +1,4 @@
-//! Verifies a stored chain, and names every event that somebody removed, changed or moved.
+//! Verifies a stored chain, and names every event that was removed, changed or moved.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -47,7 +47,7 @@ pub enum Fault {
         /// The number of the event of the head.
         head: u64,
     },
-    /// The hash of an event differs from that in a head: somebody wrote the chain again.
+    /// The hash of an event differs from that in a head: the chain was written again.
     #[error("event {seq} is not the one that a head proves")]
     HeadMismatch {
         /// The number in its key.
@@ -164,8 +164,7 @@ fn place_of(body: &str) -> Option<(String, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::chain::link;
-    use crate::audit::{Event, Kept, Kind, Outcome};
+    use crate::audit::{Event, Kept, Kind, Outcome, link};
 
     fn chain() -> Chain {
         Chain::parse_stored("acme").unwrap()

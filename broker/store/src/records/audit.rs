@@ -4,8 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use stile_core::audit::chain::link;
-use stile_core::audit::{self, Chain, Head, Kept, StoredLink};
+use stile_core::audit::{self, Chain, Head, Kept, StoredLink, link};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Records;

@@ -72,6 +72,15 @@ impl Records {
         self.update_grant(principal, on, change, tag, None, &kept(0)).await.map(done)
     }
 
+    async fn add_alone(
+        &self,
+        address: &PackageAddress,
+        text: &str,
+        record: VersionRecord,
+    ) -> Published {
+        self.add_version(address, &version(text), record, None, &kept(0)).await.unwrap()
+    }
+
     async fn delete_alone(
         &self,
         principal: Principal,
@@ -205,8 +214,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let store = &database.records;
     store.create_alone(grant("acme"), None).await.unwrap();
-    let first =
-        store.add_version(&address, &version("1.0.0"), record("aa"), None, &kept(0)).await.unwrap();
+    let first = store.add_alone(&address, "1.0.0", record("aa")).await;
     assert_eq!(first, Published::Created);
     database.by_hand(
         "ALTER TABLE grants ADD COLUMN note TEXT; UPDATE grants SET note = 'x';
@@ -214,16 +222,12 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
     );
     let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
     store.update_alone(deploy(), "acme".parse().unwrap(), change, None).await.unwrap();
-    let second =
-        store.add_version(&address, &version("1.1.0"), record("bb"), None, &kept(0)).await.unwrap();
+    let second = store.add_alone(&address, "1.1.0", record("bb")).await;
     assert_eq!(second, Published::Created);
     assert_eq!(database.text("SELECT note FROM grants").as_deref(), Some("x"));
     assert_eq!(database.text("SELECT note FROM modules").as_deref(), Some("y"));
     for (digest, expected) in [("bb", Published::Same), ("cc", Published::Different)] {
-        let again = store
-            .add_version(&address, &version("1.1.0"), record(digest), None, &kept(0))
-            .await
-            .unwrap();
+        let again = store.add_alone(&address, "1.1.0", record(digest)).await;
         assert_eq!(again, expected);
     }
 }
@@ -247,11 +251,7 @@ async fn a_version_is_read_as_it_was_written_and_not_at_all_if_it_is_damaged() {
     for (text, record) in records {
         let version = version(text);
         assert_eq!(database.records.version(&address, &version).await.unwrap(), None);
-        database
-            .records
-            .add_version(&address, &version, record.clone(), None, &kept(0))
-            .await
-            .unwrap();
+        database.records.add_alone(&address, text, record.clone()).await;
         assert_eq!(database.records.version(&address, &version).await.unwrap(), Some(record));
     }
     database.by_hand("UPDATE module_versions SET bytes = -1 WHERE version = '1.1.0'");
@@ -265,11 +265,7 @@ async fn a_package_takes_ten_thousand_versions_and_no_more() {
     let database = Database::new();
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let publish = async |text: &str, digest: &str| {
-        database
-            .records
-            .add_version(&address, &version(text), record(digest), None, &kept(0))
-            .await
-            .unwrap()
+        database.records.add_alone(&address, text, record(digest)).await
     };
     assert_eq!(publish("0.0.0", "aa").await, Published::Created);
     let listed: Vec<Version> = (0..9_999).map(|patch| version(&format!("0.0.{patch}"))).collect();
@@ -284,9 +280,8 @@ async fn a_package_takes_ten_thousand_versions_and_no_more() {
         assert_eq!(publish(text, digest).await, expected, "{text} {digest}");
     }
     let other = PackageAddress::Module("acme/dns/aws".parse().unwrap());
-    let added =
-        database.records.add_version(&other, &version("1.0.0"), record("dd"), None, &kept(0)).await;
-    assert_eq!(added.unwrap(), Published::Created);
+    let added = database.records.add_alone(&other, "1.0.0", record("dd")).await;
+    assert_eq!(added, Published::Created);
 }
 
 #[tokio::test]
@@ -512,8 +507,7 @@ async fn an_unpublished_version_is_not_listed_and_its_number_stays_taken() {
     assert_eq!(change("1.0.0", LifeChange::Restore).await, LifeChanged::Absent);
     for (at, text) in [(1, "1.0.0"), (2, "1.1.0")] {
         let record = VersionRecord { published_at: at, ..record(text) };
-        let added =
-            store.add_version(&address, &version(text), record, None, &kept(0)).await.unwrap();
+        let added = store.add_alone(&address, text, record).await;
         assert_eq!(added, Published::Created);
     }
     for (text, step, expected, left) in [
@@ -544,10 +538,7 @@ async fn an_unpublished_version_is_not_listed_and_its_number_stays_taken() {
         assert_eq!(listed().await, left, "{text}");
     }
     for (digest, expected) in [("1.0.0", Published::Unpublished), ("other", Published::Different)] {
-        let again = store
-            .add_version(&address, &version("1.0.0"), record(digest), None, &kept(0))
-            .await
-            .unwrap();
+        let again = store.add_alone(&address, "1.0.0", record(digest)).await;
         assert_eq!(again, expected, "{digest}");
     }
     let life = store.version(&address, &version("1.1.0")).await.unwrap().unwrap().life;
@@ -559,7 +550,7 @@ async fn of_two_changes_of_one_life_the_second_sees_the_first() {
     let database = Database::new();
     let store = &database.records;
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
-    store.add_version(&address, &version("1.0.0"), record("x"), None, &kept(0)).await.unwrap();
+    store.add_alone(&address, "1.0.0", record("x")).await;
     let unpublished = Explanation { reason: "x".to_owned(), link: None, replacement: None };
     let before = Life::default();
     let after = before.after(LifeChange::Unpublish(unpublished), "role/a", 1).unwrap();

@@ -36,7 +36,7 @@ impl Store {
     /// Returns at most `limit` events of a chain, in order, from the first one after `after` on. The
     /// first event has number 1.
     ///
-    /// Nobody has verified them: somebody can have changed the store.
+    /// Nobody has verified them.
     pub async fn audit_page(
         &self,
         chain: &Chain,

@@ -320,8 +320,8 @@ impl Store {
     /// Records the registry that this store was opened for, when a broker first serves a data
     /// folder. It is an error if the folder is for another registry.
     ///
-    /// It writes to no table: only its creator says which registry a table is for. It is no decision
-    /// of anybody, so it has no audit event.
+    /// It writes to no table: only its creator says which registry a table is for. No one decides it,
+    /// so it has no audit event.
     pub async fn record_served_host(&self) -> Result<(), StoreError> {
         let (Records::Sqlite(_), Some(audience)) = (&self.records, &self.audience) else {
             return Ok(());

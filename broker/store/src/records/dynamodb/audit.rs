@@ -172,8 +172,7 @@ fn stored(row: &Row) -> StoredLink {
 
 #[cfg(test)]
 mod tests {
-    use stile_core::audit::chain::link;
-    use stile_core::audit::{Event, Kept, Kind, Outcome};
+    use stile_core::audit::{Event, Kept, Kind, Outcome, link};
 
     use super::*;
 

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-use stile_core::audit::chain::link;
-use stile_core::audit::{Chain, Kept, Outcome};
+use stile_core::audit::{Chain, Kept, Outcome, link};
 use stile_core::package::{Format, is_sha256};
 use stile_protocol::audience::Audience;
 
