@@ -72,6 +72,9 @@ async fn what_changes_nothing_keeps_no_event() {
 async fn every_change_through_the_api_has_one_event_with_the_fields_of_its_line_in_the_log() {
     let journal = Journal::start();
     let Some((test, token)) = registry().await else { return };
+    let lines = journal.taken().audit();
+    let mint = lines.iter().find(|line| line["event"] == "exchange").unwrap();
+    assert!(mint["region"].is_string() && mint["namespace"].is_null(), "{mint}");
     let store = test.store().as_operator();
     store.allow_sources("acme", &["git::https://git.example.com/"], test.time()).await.unwrap();
     let mut seen = on_acme(&test).await.len();
