@@ -209,7 +209,7 @@ mod tests {
         ) {
             let kept = kept(|event| {
                 event.resource(texts[0].repeat(repeated));
-                event.operator(&OperatorAccess::for_store_writer(&texts[1].repeat(repeated)));
+                event.operator(&OperatorAccess::for_store_writer(texts[1].repeat(repeated)));
                 event.client(&texts[2].repeat(repeated));
                 event.request_id(texts[2].repeat(repeated));
             });

@@ -280,7 +280,7 @@ mod tests {
     fn what_has_expired_is_not_missing_and_a_head_of_it_proves_nothing() {
         let (links, head) = events(10);
         let hash = |seq: usize| links[seq - 1].hash.clone().try_into().unwrap();
-        let expired = Head { seq: 4, hash: hash(4), ..head.clone() };
+        let expired = Head { seq: 4, hash: hash(4), ..head };
         let mut verifier = Verifier::after(expired);
         verifier.expect(2, [0; 32]);
         verifier.expect(10, hash(10));

@@ -35,7 +35,7 @@ pub struct UnreadableGrant {
 /// The next step after the grants were read.
 enum Step<T> {
     Answer(T),
-    Commit(T, Vec<Mutation>, Kept, audit::Outcome),
+    Commit(T, Vec<Mutation>, Box<Kept>, audit::Outcome),
 }
 
 /// The result of an attempt to change grants.
@@ -104,7 +104,7 @@ impl Records {
             let update = mutation(&principal, before, GrantsChange::Update(after.clone()));
             let kept = kept.with(|event| event.grant_changed(&grant, &after));
             let done = Updated::Done { before: grant, after };
-            Ok(Step::Commit(done, vec![update], kept, audit::Outcome::Changed))
+            Ok(Step::Commit(done, vec![update], Box::new(kept), audit::Outcome::Changed))
         });
         updated.await?.or_else(full)
     }
@@ -139,7 +139,7 @@ impl Records {
             let deleted = stored.grant.clone();
             let kept = kept.with(|event| deleted.iter().for_each(|was| event.grant_before(was)));
             let done = Deleted::Done(deleted);
-            Ok(Step::Commit(done, vec![delete], kept, audit::Outcome::Deleted))
+            Ok(Step::Commit(done, vec![delete], Box::new(kept), audit::Outcome::Deleted))
         });
         deleted
             .await?
@@ -261,7 +261,7 @@ fn create_step(
         }));
     }
     let created = Created::Done { grant: grant.clone(), new_namespace: known == Known::Unknown };
-    Ok(Step::Commit(created, mutations, kept.clone(), audit::Outcome::Created))
+    Ok(Step::Commit(created, mutations, Box::new(kept.clone()), audit::Outcome::Created))
 }
 
 /// Returns the namespaces of the grants that ended long ago.
