@@ -56,7 +56,8 @@ data "aws_iam_policy_document" "store" {
   # statement covers all puts of a transaction, and one all updates, so a transaction also works if IAM checks it as a whole.
   #
   # store/src/records/dynamodb/audit.rs: a change and its audit event are one transaction. The broker adds events, and never updates or
-  # deletes one. It updates the head of a chain, which says where the chain ends.
+  # deletes one. It updates the head of a chain, which says where the chain ends. A put can replace a row, because IAM cannot demand the
+  # condition of the broker: an attacker in the function can put over an event, and only the log or a head elsewhere shows it.
   statement {
     sid       = "TablePut"
     actions   = ["dynamodb:PutItem"]
@@ -78,6 +79,21 @@ data "aws_iam_policy_document" "store" {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
       values   = concat(local.written_rows, ["audit heads"])
+    }
+  }
+
+  # The chain of operators has the name `*`, which the patterns above cover, too. Only `stile-admin` adds events to it. The operator is
+  # `StringEquals`, so the value is the name of one partition and no pattern.
+  statement {
+    sid       = "OperatorsEventsDeny"
+    effect    = "Deny"
+    actions   = ["dynamodb:PutItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["audit events *"]
     }
   }
 

@@ -294,6 +294,19 @@ run "by_default_the_function_writes_no_grant" {
   }
 }
 
+run "the_function_adds_no_event_to_the_chain_of_operators" {
+  variables {
+    delegated_grants = true
+  }
+
+  assert {
+    condition = [
+      for statement in data.aws_iam_policy_document.store.statement : [tolist(statement.actions), [for condition in statement.condition : [condition.test, condition.variable, tolist(condition.values)]]] if statement.effect == "Deny"
+    ] == [[tolist(["dynamodb:PutItem"]), [["ForAnyValue:StringEquals", "dynamodb:LeadingKeys", tolist(["audit events *"])]]]]
+    error_message = "A put into the partition of that name, and of no other, is denied."
+  }
+}
+
 run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
   variables {
     delegated_grants = true
