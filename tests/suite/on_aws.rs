@@ -27,6 +27,8 @@ mod grants_list;
 mod grants_raise;
 #[path = "kept_events.rs"]
 mod kept_events;
+#[path = "kept_events_damaged.rs"]
+mod kept_events_damaged;
 #[path = "life.rs"]
 mod life;
 #[path = "life_programs.rs"]

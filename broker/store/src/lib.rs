@@ -53,7 +53,7 @@ pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
 pub use records::{
-    COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
+    AuditPage, COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
     LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
 };
 pub use repaired::Repaired;

@@ -15,10 +15,11 @@ pub async fn kept_events(store: &Store) -> BTreeMap<String, Vec<Value>> {
         let mut events = Vec::new();
         loop {
             let page = store.audit_page(&head.chain, verifier.last(), 100).await.unwrap();
-            if page.is_empty() {
+            assert!(page.strays.is_empty(), "{}: {:?}", head.chain, page.strays);
+            if page.links.is_empty() {
                 break;
             }
-            for link in page {
+            for link in page.links {
                 assert_eq!(verifier.check(&link), [], "{}: {link:?}", head.chain);
                 events.push(serde_json::from_str(&link.body.unwrap()).unwrap());
             }

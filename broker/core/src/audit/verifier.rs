@@ -39,6 +39,12 @@ pub enum Fault {
         /// The number in its key.
         seq: u64,
     },
+    /// A row among the events has a key that no writer makes, so it is no event.
+    #[error("the row {key:?} is no event: no writer makes such a key")]
+    Stray {
+        /// The key.
+        key: String,
+    },
     /// The chain ends before an event that a head proves: its tail was cut off.
     #[error("the chain ends at event {last}, and a head proves event {head}: its tail was cut off")]
     EndsBelow {
@@ -102,6 +108,9 @@ impl Verifier {
     pub fn check(&mut self, link: &StoredLink) -> Vec<Fault> {
         let mut faults = Vec::new();
         let seq = link.seq;
+        if seq == 0 {
+            return vec![Fault::Unreadable { seq }];
+        }
         if seq < self.next {
             return vec![Fault::Reordered { seq }];
         }
@@ -286,6 +295,13 @@ mod tests {
         verifier.expect(10, hash(10));
         let found: Vec<_> = links[4..].iter().flat_map(|link| verifier.check(link)).collect();
         assert_eq!((found, verifier.last(), verifier.finish()), (vec![], 10, None));
+    }
+
+    #[test]
+    fn an_event_before_the_first_one_is_unreadable_and_moves_nothing() {
+        let (mut links, head) = events(2);
+        links.insert(0, StoredLink { seq: 0, ..links[0].clone() });
+        assert_eq!(faults(&links, &[&head]), [Fault::Unreadable { seq: 0 }]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod file;
 mod kms;
 
-use stile_core::audit::{self, Chain, Kept};
+use stile_core::audit::{self, Kept};
 use stile_core::token::{Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 
@@ -65,7 +65,7 @@ impl Keys {
     /// keyring changed at the same time.
     ///
     /// No commit contains a file. So the event of a deletion of the file is first, and if the deletion
-    /// fails, another event says so. A deletion without an event is not possible.
+    /// fails, another event says so. Only a damaged chain of events causes a deletion without one.
     pub(crate) async fn drop_keys(
         &self,
         records: &Records,
@@ -79,9 +79,8 @@ impl Keys {
         if file.keyring().await?.keys().is_empty() {
             return Ok(Some(0));
         }
-        let keep = async |outcome| {
-            records.commit_audited(&Chain::Operator, Vec::new(), kept, outcome).await.map(drop)
-        };
+        let keep =
+            async |outcome| records.commit_revocation(Vec::new(), kept, outcome).await.map(drop);
         keep(audit::Outcome::Dropped).await?;
         let dropped = file.drop_keys().await;
         match &dropped {

@@ -42,6 +42,7 @@ use stile_core::search::SearchEntry;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
+pub use audit::AuditPage;
 pub use delegated_grants::LISTED_NAMESPACES;
 pub use dynamodb::DynamoDb;
 pub use grants::{ListedGrants, UnreadableGrant};

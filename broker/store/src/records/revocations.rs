@@ -1,7 +1,7 @@
 //! The rules of revocations: how they are added and lifted, and when the store deletes them.
 
 use serde_json::Value;
-use stile_core::audit::{self, Chain, Kept};
+use stile_core::audit::{self, Kept};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
@@ -72,7 +72,7 @@ impl Records {
     }
 
     /// Applies `change` to the revocations, unless it returns false. Returns whether it changed
-    /// them.
+    /// them. A damaged chain of events does not stop it.
     async fn change_revocations(
         &self,
         kept: &Kept,
@@ -87,7 +87,7 @@ impl Records {
                 return Ok(false);
             }
             let change = vec![Mutation::ChangeRevocations { before, after }];
-            match self.commit_audited(&Chain::Operator, change, kept, outcome).await? {
+            match self.commit_revocation(change, kept, outcome).await? {
                 Outcome::Done => return Ok(true),
                 Outcome::TooLarge => {
                     return Err(StoreError::busy(

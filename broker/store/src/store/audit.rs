@@ -5,6 +5,7 @@ use stile_core::grants::OperatorAccess;
 
 use super::Store;
 use crate::StoreError;
+use crate::records::AuditPage;
 
 impl Store {
     /// Keeps the event of an operator's change of the store as a whole, which no record contains: that
@@ -33,16 +34,14 @@ impl Store {
         self.records.audit_heads().await
     }
 
-    /// Returns at most `limit` events of a chain, in order, from the first one after `after` on. The
-    /// first event has number 1.
-    ///
-    /// Nobody has verified them.
+    /// Returns at most `limit` events of a chain, in order, from the first one after `after` on, and
+    /// the rows among them that are no events. The first event has number 1.
     pub async fn audit_page(
         &self,
         chain: &Chain,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<StoredLink>, StoreError> {
+    ) -> Result<AuditPage, StoreError> {
         self.records.audit_page(chain, after, limit).await
     }
 

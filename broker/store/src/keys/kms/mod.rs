@@ -12,7 +12,7 @@ use aws_config::SdkConfig;
 use aws_sdk_kms::error::SdkError;
 use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::primitives::Blob;
-use stile_core::audit::{self, Chain, Kept};
+use stile_core::audit::{self, Kept};
 use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 use tokio::sync::Mutex;
@@ -136,7 +136,7 @@ impl Kms {
         };
         let put = vec![Mutation::PutKeyring { before, keyring: dropped }];
         let outcome = audit::Outcome::Dropped;
-        if records.commit_audited(&Chain::Operator, put, kept, outcome).await? != Outcome::Done {
+        if records.commit_revocation(put, kept, outcome).await? != Outcome::Done {
             return Ok(None);
         }
         *opened = None;

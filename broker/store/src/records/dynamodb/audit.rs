@@ -9,7 +9,7 @@ use super::DynamoDb;
 use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
 use super::table::{Key, SK, Write};
 use crate::StoreError;
-use crate::records::audit::unreadable_head;
+use crate::records::audit::{AuditPage, STRAYS, unreadable_head};
 
 /// The partition of the heads. No partition of events has this name.
 const HEADS: &str = "audit heads";
@@ -37,15 +37,17 @@ impl DynamoDb {
         heads.into_iter().collect()
     }
 
-    /// Returns at most `limit` events of a chain, in order, from the first one after `after` on.
+    /// Returns at most `limit` events of a chain, in order, from the first one after `after` on, and
+    /// the keys of other rows up to the last one. The page after 0 starts before every key.
     pub(crate) async fn audit_page(
         &self,
         chain: &Chain,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<StoredLink>, StoreError> {
+    ) -> Result<AuditPage, StoreError> {
         let mut page = Page::new(limit);
-        self.query_after(&partition(chain), &padded(after), limit, |row| page.add(row)).await?;
+        let last = if after == 0 { String::new() } else { padded(after) };
+        self.query_after(&partition(chain), &last, limit, |row| page.add(row)).await?;
         page.finish(chain)
     }
 
@@ -59,39 +61,59 @@ impl DynamoDb {
     ) -> Result<Vec<StoredLink>, StoreError> {
         let mut page = Page::new(limit);
         self.query_back(&partition(chain), &padded(before), limit, |row| page.add(row)).await?;
-        page.finish(chain)
+        Ok(page.finish(chain)?.links)
     }
 }
 
 /// The events of one page so far.
 struct Page {
     limit: usize,
-    links: Vec<StoredLink>,
+    found: AuditPage,
+    /// The number of strays before the last event.
+    before_last: usize,
     of_newer_program: bool,
 }
 
 impl Page {
     const fn new(limit: usize) -> Self {
-        Self { limit, links: Vec::new(), of_newer_program: false }
+        Self {
+            limit,
+            found: AuditPage { links: Vec::new(), strays: Vec::new() },
+            before_last: 0,
+            of_newer_program: false,
+        }
     }
 
-    /// Adds the event of a row. Returns whether the page is full.
+    /// Adds a row. Returns whether the page is full. Only events fill it, so the next page starts
+    /// after a number, and a row without one cannot make a reader read it again.
     fn add(&mut self, row: Option<Row>) -> bool {
-        match row {
-            Some(row) => self.links.push(stored(&row)),
+        let AuditPage { links, strays } = &mut self.found;
+        match row.as_ref().map(|row| (row, read_text(row, SK).unwrap_or_default())) {
             None => self.of_newer_program = true,
+            Some((row, key)) => match read_padded(key) {
+                Some(seq) => {
+                    links.push(stored(seq, row));
+                    self.before_last = strays.len();
+                }
+                None if strays.len() < STRAYS => strays.push(key.to_owned()),
+                None => {}
+            },
         }
-        self.links.len() >= self.limit
+        links.len() >= self.limit
     }
 
     /// Returns the events. Without those of a newer program, a list would have a gap.
-    fn finish(self, chain: &Chain) -> Result<Vec<StoredLink>, StoreError> {
+    fn finish(mut self, chain: &Chain) -> Result<AuditPage, StoreError> {
         if self.of_newer_program {
             return Err(StoreError::corrupt(format!(
                 "an audit event of `{chain}` has a newer format; hint: run a newer release"
             )));
         }
-        Ok(self.links)
+        // Those after the last event are in the next page, too.
+        if !self.found.links.is_empty() {
+            self.found.strays.truncate(self.before_last);
+        }
+        Ok(self.found)
     }
 }
 
@@ -140,6 +162,13 @@ fn padded(seq: u64) -> String {
     format!("{seq:020}")
 }
 
+/// Returns the number in the key of an event. `None` if the key is not exactly one that a writer
+/// makes. So no two keys have the same number, and keys and numbers have the same order.
+fn read_padded(key: &str) -> Option<u64> {
+    let seq = key.parse().ok()?;
+    (seq > 0 && padded(seq) == key).then_some(seq)
+}
+
 fn counter(value: u64) -> aws_sdk_dynamodb::types::AttributeValue {
     number(i64::try_from(value).unwrap_or(i64::MAX))
 }
@@ -161,9 +190,9 @@ fn read_head(row: &Row) -> Option<Head> {
     })
 }
 
-fn stored(row: &Row) -> StoredLink {
+fn stored(seq: u64, row: &Row) -> StoredLink {
     StoredLink {
-        seq: read_text(row, SK).and_then(|seq| seq.parse().ok()).unwrap_or_default(),
+        seq,
         segment: read_counter(row, "segment_number").unwrap_or_default(),
         body: read_text(row, "body").map(str::to_owned),
         hash: read_bytes(row, "event_hash").unwrap_or_default().to_vec(),
@@ -189,12 +218,12 @@ mod tests {
         let write = add(&after.chain, &link);
         assert_eq!(write.condition(), Some("attribute_not_exists(pk)"));
         let mut row = write.row().unwrap().clone();
-        assert_eq!(stored(&row), link.clone().into());
+        assert_eq!(stored(1, &row), link.clone().into());
         row.insert("body".to_owned(), number(1));
         row.remove("event_hash");
         row.remove("segment_number");
         let damaged = StoredLink { seq: link.seq, segment: 0, body: None, hash: Vec::new() };
-        assert_eq!(stored(&row), damaged);
+        assert_eq!(stored(1, &row), damaged);
     }
 
     #[test]
@@ -203,6 +232,25 @@ mod tests {
         assert_eq!(put_head(&before, &after).condition(), Some("attribute_not_exists(pk)"));
         let condition = "seq = :before AND event_hash = :hash_before";
         assert_eq!(put_head(&after, &after).condition(), Some(condition));
+    }
+
+    #[test]
+    fn a_key_that_no_writer_makes_has_no_number_and_fills_no_page() {
+        let row = |key: &str| Some(Row::from([(SK.to_owned(), text(key))]));
+        let mut page = Page::new(2);
+        let last = "18446744073709551616";
+        let longer = format!("0{}", padded(5));
+        let signed = "+0000000000000000005";
+        let strays = ["", "!", "x", "5", signed, &padded(0), &longer, last];
+        for key in strays {
+            assert_eq!(read_padded(key), None, "{key:?}");
+            assert!(!page.add(row(key)));
+        }
+        assert!(!page.add(row(&padded(5))));
+        assert!(!page.add(row("the next page has it")));
+        let found = page.finish(&Chain::Operator).unwrap();
+        assert_eq!((found.links[0].seq, found.strays), (5, strays.map(str::to_owned).into()));
+        assert_eq!(read_padded(&padded(u64::MAX)), Some(u64::MAX));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use stile_core::audit::{Chain, Head, Link, Segment, StoredLink};
 
 use super::{Sqlite, database_error, number, rows, sql_number, text};
 use crate::StoreError;
-use crate::records::audit::unreadable_head;
+use crate::records::audit::{AuditPage, STRAYS, unreadable_head};
 
 impl Sqlite {
     /// Returns the head of a chain.
@@ -25,16 +25,30 @@ impl Sqlite {
         .await
     }
 
-    /// Returns at most `limit` events of a chain, in order, from the first one after `after` on.
+    /// Returns at most `limit` events of a chain, in order, from the first one after `after` on. The
+    /// page after 0 has the keys of rows before the first event, too.
     pub(crate) async fn audit_page(
         &self,
         chain: &Chain,
         after: u64,
         limit: usize,
-    ) -> Result<Vec<StoredLink>, StoreError> {
+    ) -> Result<AuditPage, StoreError> {
         let sql = "SELECT seq, segment, body, hash FROM audit_events \
                    WHERE chain = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-        self.page(sql, chain, after, limit).await
+        let links = self.page(sql, chain, after, limit).await?;
+        let strays = if after == 0 { self.strays(chain).await? } else { Vec::new() };
+        Ok(AuditPage { links, strays })
+    }
+
+    async fn strays(&self, chain: &Chain) -> Result<Vec<String>, StoreError> {
+        let chain = chain.clone();
+        self.read(move |connection| {
+            let sql =
+                "SELECT seq FROM audit_events WHERE chain = ?1 AND seq < 1 ORDER BY seq LIMIT ?2";
+            let found = rows(connection, sql, params![chain.as_str(), sql_number(STRAYS)])?;
+            Ok(found.iter().filter_map(|row| Some(number(row.first())?.to_string())).collect())
+        })
+        .await
     }
 
     /// Returns at most `limit` events of a chain, the latest first, from the last one before `before`
@@ -46,7 +60,7 @@ impl Sqlite {
         limit: usize,
     ) -> Result<Vec<StoredLink>, StoreError> {
         let sql = "SELECT seq, segment, body, hash FROM audit_events \
-                   WHERE chain = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3";
+                   WHERE chain = ?1 AND seq < ?2 AND seq > 0 ORDER BY seq DESC LIMIT ?3";
         self.page(sql, chain, before, limit).await
     }
 

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use stile_core::audit::{Chain, Kept, Outcome, link};
 use stile_core::package::{Format, is_sha256};
 use stile_protocol::audience::Audience;
 
 use super::{FLAGS, audit, database_error, migrations, number, open, rows, single, text};
+use crate::records::audit::alarm_about;
 use crate::records::model::OBJECT_FORMAT;
-use crate::{EmbeddedDeadlines, StoreError};
+use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
 
 /// The row of `meta` with the time of the restore. Programs of earlier releases ignore it.
 const RESTORED_AT: &str = "restored at";
@@ -135,7 +136,8 @@ fn named(connection: &Connection, format: i64) -> Result<Vec<NamedArchive>, Stor
 }
 
 /// Records in a copy of that format that it is the database of a registry that was restored at that
-/// time, with the event of the restore if the format has events.
+/// time, with the event of the restore if the format has events. A damaged chain of events gets none,
+/// and stays as it is, with an alarm: it must not make a backup worthless.
 ///
 /// The file needs no side file afterwards.
 pub(crate) fn record_restored(copy: &Path, format: i64, kept: &Kept) -> Result<(), StoreError> {
@@ -145,12 +147,27 @@ pub(crate) fn record_restored(copy: &Path, format: i64, kept: &Kept) -> Result<(
     let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
     transaction.execute(sql, params![RESTORED_AT, kept.at()]).map_err(database_error)?;
     if format >= FIRST_WITH_EVENTS {
-        let before = audit::head(&transaction, &Chain::Operator)?;
-        let (link, after) = link(&before, kept, Outcome::Created);
-        audit::append(&transaction, &link, &after).map_err(database_error)?;
+        keep_event(&transaction, kept)?;
     }
     transaction.commit().map_err(database_error)?;
     connection.close().map_err(|(_, error)| database_error(error))
+}
+
+fn keep_event(transaction: &Transaction<'_>, kept: &Kept) -> Result<(), StoreError> {
+    let chain = Chain::Operator;
+    let damage = match audit::head(transaction, &chain) {
+        Ok(before) => {
+            let (link, after) = link(&before, kept, Outcome::Created);
+            if !audit::has(transaction, &chain, link.seq)? {
+                return audit::append(transaction, &link, &after).map_err(database_error);
+            }
+            StoreError::corrupt(format!("event {} is after the head of the chain", link.seq))
+        }
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => error,
+        Err(error) => return Err(error),
+    };
+    alarm_about(&chain, &damage);
+    Ok(())
 }
 
 /// Returns when the database was restored, in Unix seconds. `None` if it was not.
@@ -166,6 +183,31 @@ mod tests {
     use stile_core::audit::{Event, Kind};
 
     use super::*;
+
+    #[test]
+    fn a_damaged_chain_of_events_stays_as_it_is_and_stops_no_restore() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a");
+        super::super::Sqlite::init(&database, EmbeddedDeadlines::default()).unwrap();
+        let kept = |at| Kept::new(&Event::new(Kind::Store), at);
+        let events = || -> i64 {
+            let connection = Connection::open(&database).unwrap();
+            let sql = "SELECT count(*) FROM audit_events";
+            connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        record_restored(&database, migrations::FORMAT, &kept(6)).unwrap();
+        assert_eq!(events(), 1);
+        for (at, damage) in [
+            (7, "INSERT INTO audit_events VALUES ('*', 2, 1, '{}', x'00')"),
+            (8, "UPDATE audit_heads SET hash = x'00'"),
+        ] {
+            Connection::open(&database).unwrap().execute_batch(damage).unwrap();
+            record_restored(&database, migrations::FORMAT, &kept(at)).unwrap();
+            let connection = Connection::open(&database).unwrap();
+            assert_eq!(restored_at(&connection).unwrap(), Some(at), "{damage}");
+            assert_eq!(events(), 2, "{damage}");
+        }
+    }
 
     #[test]
     fn a_copy_has_the_format_of_its_database_and_needs_no_migration() {
