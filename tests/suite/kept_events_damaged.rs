@@ -9,7 +9,7 @@ use stile_store::StoreErrorKind;
 use stile_tests::broker::journal::Journal;
 use stile_tests::broker::kept_events::kept_events;
 use stile_tests::broker::operator::AsOperator as _;
-use stile_tests::broker::{Backend, TestBroker, deploy, role};
+use stile_tests::broker::{ACCOUNT, Backend, TestBroker, deploy, role};
 use stile_tests::process::home::Home;
 use stile_tests::process::programs::{ADMIN, program};
 
@@ -22,6 +22,10 @@ async fn registry() -> Option<TestBroker> {
     test.grant(&role("all"), "*", &ALL).await;
     test.token(&deploy(), &ALL).await;
     Some(test)
+}
+
+fn arn(name: &str) -> String {
+    format!("arn:aws:iam::{ACCOUNT}:role/{name}")
 }
 
 fn principal(name: &str) -> Principal {
@@ -122,11 +126,11 @@ async fn the_command_that_revokes_prints_the_alarm_and_other_commands_refuse() {
         }
         home.run(&program(ADMIN), arguments).await
     };
-    let ran = run(&["grant", "repin", "--principal", &role("deploy")]).await;
+    let ran = run(&["grant", "repin", "--role-arn", &arn("deploy")]).await;
     assert!(ran.code != Some(0) && ran.stderr.contains("so nothing was changed"), "{ran:?}");
     for arguments in [
-        &["token", "revoke", "--principal", &role("x")][..],
-        &["token", "lift", "--principal", &role("x")],
+        &["token", "revoke", "--principal", &arn("x")][..],
+        &["token", "lift", "--principal", &arn("x")],
         &["token", "revoke", "--all", "--yes"],
     ] {
         let ran = run(arguments).await;
