@@ -61,17 +61,23 @@ impl Api {
         namespace: Option<Namespace>,
         now: i64,
     ) -> Result<Self, CommandError> {
+        let namespaces =
+            namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
+        Self::of_scope(target, namespaces, Permissions::NONE.with(permission), now)
+    }
+
+    /// Creates a client whose tokens have these namespaces and permissions.
+    pub(crate) fn of_scope(
+        target: &ApiTarget,
+        namespaces: Namespaces,
+        permissions: Permissions,
+        now: i64,
+    ) -> Result<Self, CommandError> {
         let environment = Environment { timeout: target.timeout(), ..Environment::read() };
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
         let clock = Clock::starting_at(DateTime::from_timestamp(now, 0).unwrap_or_default());
-        let namespaces =
-            namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
-        let scope = TokenScope {
-            ttl: registry.ttl,
-            namespaces,
-            permissions: Permissions::NONE.with(permission),
-        };
+        let scope = TokenScope { ttl: registry.ttl, namespaces, permissions };
         Ok(Self { registry, environment, clock, client, scope })
     }
 

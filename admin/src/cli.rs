@@ -1,5 +1,6 @@
 //! The command line: commands, flags and help. Only this module reads environment variables.
 
+mod audit;
 mod backup;
 mod grant;
 mod module;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
+pub(crate) use self::audit::*;
 pub(crate) use self::backup::*;
 pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
@@ -22,7 +24,7 @@ use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations and published modules
 ///
-/// `store`, `namespace`, `grant`, `token`, `webhook`, `backup` and `restore` open the store directly.
+/// `store`, `namespace`, `grant`, `token`, `audit`, `webhook`, `backup` and `restore` open the store directly.
 /// The broker need not run.
 /// `module` calls the broker, with a token for your AWS identity.
 ///
@@ -102,6 +104,12 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: TokenVerb,
     },
+    /// List the changes that the store has kept, and verify that nobody changed their list
+    ///
+    /// Without a subcommand, it is `audit list`.
+    ///
+    /// Example: `stile-admin audit --data /var/lib/stile --since 7d --follow`
+    Audit(Box<Audit>),
     /// Add, list and remove receivers of events
     Webhook {
         #[command(subcommand)]

@@ -111,6 +111,11 @@ impl CommandError {
         self.kind == ErrorKind::Refused
     }
 
+    /// Returns whether the command line is invalid (exit code 2).
+    pub(crate) fn is_usage(&self) -> bool {
+        self.kind == ErrorKind::Usage
+    }
+
     /// Marks that the server closed the connection while the program was sending.
     #[must_use]
     pub(crate) fn connection_closed(self) -> Self {

@@ -23,6 +23,7 @@ const DOWNLOADING: &str = "downloading {bytes} of {total_bytes} {wide_bar}";
 const DOWNLOADING_UNKNOWN: &str = "downloading {bytes} {spinner}";
 const APPLYING: &str = "made {pos} of {len} changes {wide_bar}";
 const ARCHIVES: &str = "{msg} {pos} of {len} archives {wide_bar}";
+const EVENTS: &str = "{spinner} verified {pos} events";
 const WAITING: &str = "{spinner} {msg}";
 
 /// Creates a bar for an upload of that many bytes.
@@ -51,6 +52,11 @@ pub(crate) fn archives_bar(done: &'static str) -> ProgressBar {
     let bar = styled(ProgressBar::with_draw_target(Some(0), target()), ARCHIVES);
     bar.set_message(done);
     bar
+}
+
+/// Creates a counter for events, whose number nobody knows before the end.
+pub(crate) fn events_bar() -> ProgressBar {
+    styled(ProgressBar::with_draw_target(None, target()), EVENTS)
 }
 
 /// Waits for work, and shows a spinner with these words if that takes long.
@@ -105,7 +111,9 @@ mod tests {
 
     #[test]
     fn each_template_is_valid() {
-        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, APPLYING, ARCHIVES, WAITING] {
+        for template in
+            [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, APPLYING, ARCHIVES, EVENTS, WAITING]
+        {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -74,6 +74,7 @@ pub fn assemble(
         link_ttl: config.link_ttl,
         tokens: Tokens::new(audience, config.max_ttl),
         default_ttl: config.default_ttl,
+        audit_days: config.audit_days,
         serves_openapi: config.openapi,
         clock,
         download_counts: DownloadCounts::default(),

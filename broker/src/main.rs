@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use stile_broker::app::audit_heads::{SIGN_INTERVAL, sign_audit_heads, sign_last};
 use stile_broker::app::event_sender::{SEND_INTERVAL, send_events};
 use stile_broker::app::{SWEEP_INTERVAL, sweep_store, usage};
 use stile_broker::audit::Folding;
@@ -141,6 +142,8 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::ByMinute).await?);
     broker.store.record_served_host().await?;
     broker.ready().await?;
+    broker.store.create_audit_key().await?;
+    tokio::spawn(sign_audit_heads(Arc::clone(&broker), SIGN_INTERVAL));
     tokio::spawn(sweep_store(Arc::clone(&broker), SWEEP_INTERVAL));
     tokio::spawn(send_events(Arc::clone(&broker), SEND_INTERVAL));
     let host = broker.audience.clone();
@@ -169,6 +172,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     });
     tokio::select! { () = served => {}, () = audit.write_ended_windows() => {} }
     usage::flush(&broker).await;
+    sign_last(&broker).await;
     audit.flush();
     Ok(())
 }

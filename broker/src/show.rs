@@ -68,6 +68,14 @@ fn effective(config: &Config, flag: &str) -> Option<Effective> {
             }
             _ => return None,
         },
+        "audit-key" if folder => Effective::only("the audit key of the data folder"),
+        "audit-key" => match &config.store {
+            StoreLocation::Aws { place, .. } if place.audit_key.is_none() => {
+                Effective::only("none, so nothing is signed")
+            }
+            _ => return None,
+        },
+        "audit-days" if folder => Effective::of(&config.audit_days.unwrap_or_default()),
         "regions" => {
             let names: Vec<&str> = config.regions.iter().map(|region| region.name).collect();
             Effective::of(&names.join(","))

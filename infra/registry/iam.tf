@@ -199,6 +199,35 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
+  # store/src/keys/audit_key/kms.rs: the broker signs the heads of the audit chains, with this key only.
+  dynamic "statement" {
+    for_each = aws_kms_key.audit[*].arn
+
+    content {
+      sid       = "AuditHeadsSign"
+      actions   = ["kms:GetPublicKey", "kms:Sign"]
+      resources = [statement.value]
+    }
+  }
+
+  # store/src/records/dynamodb/signed_heads.rs: the broker keeps what it signed. It may not delete an audit event. An attacker in
+  # the function can still put one again and sign it: heads from before, in the log or kept elsewhere, show that.
+  dynamic "statement" {
+    for_each = var.audit_signing ? [1] : []
+
+    content {
+      sid       = "AuditHeadsKeep"
+      actions   = ["dynamodb:PutItem"]
+      resources = [aws_dynamodb_table.registry.arn]
+
+      condition {
+        test     = "ForAllValues:StringLike"
+        variable = "dynamodb:LeadingKeys"
+        values   = ["audit signed heads"]
+      }
+    }
+  }
+
   # store/src/blobs/s3/archives.rs: HeadBucket, for which S3 checks this action.
   statement {
     sid       = "ArchivesReach"

@@ -332,6 +332,13 @@ variable "delegated_grants" {
   nullable    = false
 }
 
+variable "audit_signing" {
+  description = "Whether the function signs the heads of the audit chains each minute, with a KMS key of its own. Without it, nobody finds a chain of events that a writer to the table wrote again. It needs `schedule`."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "default_ttl" {
   description = "Life in seconds of a token of `GET /v1/token` if the request names none: 60 to 43200, and at most `max_ttl`."
   type        = number

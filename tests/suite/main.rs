@@ -10,6 +10,7 @@ mod archive_turns;
 mod archive_zips;
 mod attacks;
 mod audit;
+mod audit_server;
 mod authorizer;
 mod aws_links;
 mod aws_lists;

@@ -5,6 +5,12 @@ use stile_tests::broker::Backend;
 
 const BACKEND: Backend = Backend::Aws;
 
+#[path = "audit_api.rs"]
+mod audit_api;
+#[path = "audit_heads.rs"]
+mod audit_heads;
+#[path = "audit_secrets.rs"]
+mod audit_secrets;
 #[path = "bearer.rs"]
 mod bearer;
 #[path = "corpus.rs"]

@@ -13,6 +13,12 @@ const BACKEND: Backend = Backend::Embedded;
 /// A deadline for calls that hang by design.
 const SHORT: Duration = Duration::from_millis(100);
 
+#[path = "audit_api.rs"]
+mod audit_api;
+#[path = "audit_heads.rs"]
+mod audit_heads;
+#[path = "audit_secrets.rs"]
+mod audit_secrets;
 #[path = "bearer.rs"]
 mod bearer;
 #[path = "corpus.rs"]

@@ -15,7 +15,7 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-pub(super) const ROUTES: [(&str, &str, &str); 28] = [
+pub(super) const ROUTES: [(&str, &str, &str); 29] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
@@ -27,6 +27,7 @@ pub(super) const ROUTES: [(&str, &str, &str); 28] = [
     ("POST", "/v1/grants", "/v1/grants"),
     ("PATCH", "/v1/grants", "/v1/grants"),
     ("DELETE", "/v1/grants", "/v1/grants?principal=aws:111122223333:role/nobody&namespace=acme"),
+    ("GET", "/v1/audit", "/v1/audit?namespace=acme"),
     ("GET", "/v1/modules", "/v1/modules"),
     ("GET", "/v1/modules/search", "/v1/modules/search"),
     ("GET", "/v1/modules/{namespace}", "/v1/modules/acme"),

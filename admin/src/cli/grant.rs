@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use stile_protocol::names::{Permission, Permissions};
 
-use crate::target::StoreTarget;
+use crate::target::{AnyTarget, StoreTarget};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantVerb {
@@ -117,7 +117,7 @@ pub(crate) struct NamespaceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GrantCreate {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -197,7 +197,7 @@ impl GrantCreate {
 #[derive(Debug, Args)]
 pub(crate) struct GrantUpdate {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -254,7 +254,7 @@ impl GrantUpdate {
 #[derive(Debug, Args)]
 pub(crate) struct GrantOne {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -264,7 +264,7 @@ pub(crate) struct GrantOne {
 #[derive(Debug, Args)]
 pub(crate) struct GrantList {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// List only the grants of this principal
     ///
@@ -316,7 +316,7 @@ pub(crate) struct GrantExplain {
 #[derive(Debug, Args)]
 pub(crate) struct GrantRepin {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// The ARN of the role or user
     ///
@@ -351,7 +351,7 @@ pub(crate) struct GrantFileArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GrantPlan {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
@@ -365,7 +365,7 @@ pub(crate) struct GrantPlan {
 #[derive(Debug, Args)]
 pub(crate) struct GrantApply {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
@@ -387,7 +387,7 @@ pub(crate) struct GrantApply {
 #[derive(Debug, Args)]
 pub(crate) struct GrantExport {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// Print only the grants on this namespace, or on all namespaces for `*`
     ///

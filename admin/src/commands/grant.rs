@@ -54,7 +54,8 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         return Err(CommandError::usage("the update has no changes")
             .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let OpenStore { store, operator } =
+        context.open_to_change(args.at.store_for("does this")?).await?;
     let access = operator.grant_access(namespace.clone());
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
@@ -99,7 +100,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
                 .unwrap_or_default();
             let hint = format!(
                 "create it with `{} {}{flags}{expires}`",
-                args.store.command("grant create"),
+                args.at.command("grant create"),
                 GrantFlags(&principal, &namespace)
             );
             Err(absent(&principal, &namespace).hint(hint))
@@ -108,7 +109,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         Updated::WouldBeEmpty => {
             Err(CommandError::refused("the update would remove the last permission").hint(format!(
                 "delete the grant with `{} {}`",
-                args.store.command("grant delete"),
+                args.at.command("grant delete"),
                 GrantFlags(&principal, &namespace)
             )))
         }
@@ -118,7 +119,8 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
 async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
-    let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
+    let OpenStore { store, operator } =
+        context.open_to_revoke(args.at.store_for("does this")?).await?;
     let access = operator.grant_access(namespace.clone());
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
@@ -137,7 +139,7 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
         Deleted::Done(_) => {}
         Deleted::Absent => {
             return Err(absent(&principal, &namespace)
-                .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
+                .hint(format!("`{}` lists all grants", args.at.command("grant list"))));
         }
         Deleted::Differs(_) => return Err(changed(&principal, &namespace)),
     }
@@ -149,12 +151,12 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
 async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
-    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let OpenStore { store, operator } = context.open(args.at.store_for("does this")?).await?;
     let found =
         store.grants(&operator, Some(principal.clone()), Some(namespace.clone())).await?.pop();
     let grant = found.ok_or_else(|| {
         absent(&principal, &namespace)
-            .hint(format!("`{}` lists all grants", args.store.command("grant list")))
+            .hint(format!("`{}` lists all grants", args.at.command("grant list")))
     })?;
     let pin = store.principal_state(vec![principal]).await?.pin;
     let id = match &pin {
@@ -190,7 +192,7 @@ async fn list(context: &Context, args: GrantList) -> Result<(), CommandError> {
     let principal =
         args.principal.as_deref().map(|text| existing_principal(text, args.exact)).transpose()?;
     let namespace = args.namespace.as_deref().map(namespace).transpose()?;
-    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let OpenStore { store, operator } = context.open(args.at.store_for("does this")?).await?;
     let grants =
         spinning("reading the grants", store.grants(&operator, principal, namespace)).await?;
     let row = |grant: &Grant| {
@@ -217,7 +219,8 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
     // Each role has its own pin, so a permission set must not replace the role.
     let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let OpenStore { store, operator } =
+        context.open_to_change(args.at.store_for("removes a pin")?).await?;
     let mut event = event(Kind::Repin, &operator);
     event.about(&principal);
     let cleared = store.unpin(&operator, principal.clone(), &kept(&event, context)).await;

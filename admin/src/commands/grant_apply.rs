@@ -29,7 +29,7 @@ const MAX_SHOWN: usize = 20;
 /// Applies a file.
 pub(super) async fn run(context: &Context, args: &GrantApply) -> Result<(), CommandError> {
     let file = load(&args.from, context.now)?;
-    let open = context.open_to_change(&args.store).await?;
+    let open = context.open_to_change(args.at.store_for("does this")?).await?;
     let backend = StoreBackend::new(&open, &context.clock);
     check_namespaces(&backend, &file.unmentioned).await?;
     let confirmed = if args.yes {

@@ -46,7 +46,8 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
         expires_at: expiry.end(context.now),
         pin: wanted.pin.clone(),
     };
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
+    let OpenStore { store, operator } =
+        context.open_to_change(args.at.store_for("does this")?).await?;
     let access = operator.grant_access(namespace);
     let mut event = event(Kind::Grant, &operator);
     event.about(&principal);
@@ -122,7 +123,7 @@ async fn skip(
     permissions: Permissions,
     end: i64,
 ) -> Result<(), CommandError> {
-    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let OpenStore { store, operator } = context.open(args.at.store_for("does this")?).await?;
     let held = store.grants(&operator, Some(principal.clone()), Some(namespace.clone())).await?;
     let is_live = |grant: &&Grant| grant.expires_at.is_none_or(|end| context.now < end);
     if let Some(live) = held.iter().find(is_live) {
@@ -132,7 +133,7 @@ async fn skip(
         ))
         .hint(format!(
             "delete it with `{} {}`, or remove the command for a grant that has ended",
-            args.store.command("grant delete"),
+            args.at.command("grant delete"),
             GrantFlags(&principal, &namespace)
         )));
     }
@@ -167,7 +168,7 @@ fn pinned_otherwise(args: &GrantCreate, principal: &Principal) -> CommandError {
     );
     CommandError::refused(problem).hint(format!(
         "remove that pin first with `{} --role-arn {}`",
-        args.store.command("grant repin"),
+        args.at.command("grant repin"),
         principal.display_name()
     ))
 }
@@ -246,7 +247,7 @@ impl Wanted {
         }
         exists(" without the pin").hint(format!(
             "delete it with `{} {}`, and create it again",
-            args.store.command("grant delete"),
+            args.at.command("grant delete"),
             GrantFlags(&held.principal, &held.namespace)
         ))
     }
@@ -277,7 +278,7 @@ impl Wanted {
         }
         format!(
             "{} {}{flags}",
-            args.store.command("grant update"),
+            args.at.command("grant update"),
             GrantFlags(&held.principal, &held.namespace)
         )
     }

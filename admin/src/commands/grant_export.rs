@@ -16,7 +16,7 @@ use crate::progress::spinning;
 pub(super) async fn run(context: &Context, args: &GrantExport) -> Result<(), CommandError> {
     let named: Vec<GrantNamespace> =
         args.namespace.iter().map(|text| namespace(text)).collect::<Result<_, _>>()?;
-    let open = context.open(&args.store).await?;
+    let open = context.open(args.at.store_for("does this")?).await?;
     let backend = StoreBackend::new(&open, &context.clock);
     check_namespaces(&backend, &named).await?;
     let owned =

@@ -30,7 +30,7 @@ const MAX_NOTICES: usize = 3;
 /// Shows the difference. With `--check`, a difference is exit code 1.
 pub(super) async fn run(context: &Context, args: &GrantPlan) -> CommandResult {
     let file = load(&args.from, context.now)?;
-    let open = context.open(&args.store).await?;
+    let open = context.open(args.at.store_for("does this")?).await?;
     let backend = StoreBackend::new(&open, &context.clock);
     check_namespaces(&backend, &file.unmentioned).await?;
     let (plan, listed) = plan(&backend, &file, context.now).await?;

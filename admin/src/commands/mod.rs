@@ -1,5 +1,9 @@
 //! The commands, one file for each.
 
+pub(crate) mod audit;
+mod audit_chain;
+mod audit_event;
+mod audit_verify;
 pub(crate) mod backup;
 pub(crate) mod config_show;
 mod explain;

@@ -11,7 +11,7 @@ use super::broker::Broker;
 use crate::tokens::{KeyError, OpenError, Opened};
 use stile_core::audit::Event;
 use stile_core::grants::{
-    Access, DelegatedAccess, DelegationRefusal, Grant, GrantNamespace, PackageAccess,
+    Access, CreateGrant, DelegatedAccess, DelegationRefusal, Grant, GrantNamespace, PackageAccess,
     PermittedNamespaces, PrincipalState, Refusal, Right, VisibleGrants, decide, delegate,
     grants_in_scope, permitted_namespaces, visible_grants,
 };
@@ -204,6 +204,11 @@ impl Bearer {
         let access = decide(&self.claims, &self.state, namespace, self.now)?;
         event.allowed_by(access.grant());
         Ok(access)
+    }
+
+    /// Decides whether the bearer may create grants on a namespace, for one of several in a list.
+    pub fn may_create_grants(&self, namespace: &Namespace) -> Result<Access<CreateGrant>, Refusal> {
+        decide(&self.claims, &self.state, namespace, self.now)
     }
 
     /// Returns all namespaces in which the bearer has the permission.

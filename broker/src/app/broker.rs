@@ -52,6 +52,8 @@ pub struct Broker {
     pub tokens: Tokens,
     /// The lifetime of a token for callers that ask for none, in seconds.
     pub default_ttl: i64,
+    /// The number of days for which a data folder keeps audit events. `None`: for ever.
+    pub audit_days: Option<u32>,
     /// Whether `/openapi.json` answers the OpenAPI document of the API.
     pub serves_openapi: bool,
     /// The clock.

@@ -3,6 +3,8 @@
 //! No use case depends on HTTP.
 
 pub mod archive;
+pub mod audit_heads;
+pub mod audit_list;
 pub mod authorize;
 mod broker;
 pub mod catalogue;

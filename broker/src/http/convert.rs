@@ -12,6 +12,7 @@ use stile_protocol::signed_request::signed_headers;
 use super::error::ApiError;
 use crate::app::Broker;
 use crate::app::archive::ArchiveError as SignedArchiveError;
+use crate::app::audit_list::AuditListError;
 use crate::app::authorize::{AccessError, AuthenticateError, DecideAgainError};
 use crate::app::catalogue::CatalogueError;
 use crate::app::life::LifeError;
@@ -146,6 +147,15 @@ impl ApiError {
                     principal.display_name()
                 ))
             }
+        }
+    }
+
+    /// Converts the error of a list of audit events.
+    pub fn audit_list(error: AuditListError) -> Self {
+        match error {
+            AuditListError::Refused(refusal) => Self::refusal(refusal),
+            AuditListError::OtherList => Self::new(ErrorCode::InvalidRequest, error.to_string()),
+            AuditListError::Store(error) => Self::store(error),
         }
     }
 

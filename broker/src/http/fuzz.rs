@@ -125,6 +125,7 @@ impl Registry {
             event_bus: None,
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
+            audit_days: None,
             store_timeout: None,
             disk_reserve: None,
             sts_timeouts: StsTimeouts::default(),

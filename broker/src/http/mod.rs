@@ -42,8 +42,8 @@ pub use trace::log_panics;
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
 use v1::{
-    archives, detail, exchange, gateway, grants, life, modules, publish, search, uploads, usage,
-    whoami,
+    archives, audit, detail, exchange, gateway, grants, life, modules, publish, search, uploads,
+    usage, whoami,
 };
 
 /// Returns the router of the whole service.
@@ -65,6 +65,7 @@ pub fn router(broker: Arc<Broker>) -> Router {
             "/v1/grants",
             get(grants::list).post(grants::create).patch(grants::update).delete(grants::delete),
         )
+        .route("/v1/audit", get(audit::list))
         // With a signed URL.
         .route("/v1/archives/{file}", get(archives::fetch))
         .fallback(no_such_route);

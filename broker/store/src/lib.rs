@@ -54,8 +54,12 @@ pub use outgoing::{
 };
 pub use records::{
     COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
-    LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
+    LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, StoredSignedHead,
+    UnreadableGrant,
 };
 pub use repaired::Repaired;
 pub use retry::Retry;
-pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};
+pub use store::{
+    AwsCreated, BackedUp, CopyProgress, ExpiredEvents, ExpiryProblem, FolderCreated, Restored,
+    Store,
+};

@@ -42,6 +42,11 @@ run "by_default_an_http_api_that_nobody_signs_for" {
   }
 
   assert {
+    condition     = aws_kms_key.audit[0].key_usage == "SIGN_VERIFY" && aws_kms_key.audit[0].customer_master_key_spec == "ECC_NIST_P256" && aws_lambda_function.registry.environment[0].variables.STILE_AUDIT_KEY == output.audit_key_arn
+    error_message = "The function signs with a key of its own."
+  }
+
+  assert {
     condition     = aws_dynamodb_table.registry.deletion_protection_enabled && !aws_s3_bucket.modules.force_destroy && aws_kms_key.token.deletion_window_in_days == 30
     error_message = "What is kept is not easily lost."
   }
@@ -49,6 +54,17 @@ run "by_default_an_http_api_that_nobody_signs_for" {
   assert {
     condition     = length(aws_dynamodb_table_item.host) == 0 && length(aws_lambda_function_url.registry) == 0 && length(aws_lb.registry) == 0
     error_message = "One front alone is made."
+  }
+}
+
+run "without_a_key_that_signs" {
+  variables {
+    audit_signing = false
+  }
+
+  assert {
+    condition     = length(aws_kms_key.audit) == 0 && output.audit_key_arn == null && !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_AUDIT_KEY")
+    error_message = "Nothing is signed."
   }
 }
 

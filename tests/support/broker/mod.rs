@@ -222,6 +222,7 @@ impl TestBroker {
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
+            audit_days: None,
             store_timeout: Some(time_limits::BACKSTOP),
             disk_reserve: None,
             sts_timeouts: time_limits::sts(),

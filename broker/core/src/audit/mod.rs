@@ -7,10 +7,14 @@ pub mod chain;
 mod event;
 mod kept;
 mod names;
+mod signed_head;
 mod verifier;
 
 pub use chain::{Chain, Head, Link, Segment, StoredLink};
 pub use event::{Anonymous, Event, Network, VERSION};
 pub use kept::{Kept, link};
 pub use names::{Kind, Outcome};
+pub use signed_head::{
+    HeadAlgorithm, HeadKey, HeadStatement, MAX_SIGNED_HEAD, SignedHead, SignedHeadError,
+};
 pub use verifier::{Fault, Verifier};

@@ -63,6 +63,8 @@ names! {
         Grant = "grant",
         /// Listing the grants that the bearer may see.
         ListGrants = "list_grants",
+        /// Listing the kept events that the bearer may see.
+        ListAudit = "list_audit",
         /// Removing the pinned unique id of a role or user.
         Repin = "repin",
         /// Revoking a token or a principal.
@@ -75,6 +77,8 @@ names! {
         Namespace = "namespace",
         /// Adding or removing a webhook.
         Webhook = "webhook",
+        /// Removing kept events that are older than a number of days.
+        Expire = "expire",
         /// Creating, migrating or restoring a store, or deleting its leftovers.
         Store = "store",
         /// Copying a store into a backup.

@@ -165,7 +165,11 @@ fn grants() -> Vec<Route> {
         .parameters(&["the_principal", "the_namespace", "force", "if_match"])
         .answers(StatusCode::NO_CONTENT, "The grant is deleted.", &[], Content::None)
         .errors(&[NotFound, Conflict, PreconditionFailed]);
+    let audit = new("listAuditEvents", "List the changes of namespaces")
+        .description("Only of namespaces on which the bearer has `create_grant`, by namespace, and in each the latest first.")
+        .parameters(&["by_principal", "of_namespace", "since", "until", "exact_limit", "cursor"]);
     vec![
+        ("get", "/v1/audit", ok(audit, "AuditEvents").finish()),
         ("get", path, list.finish()),
         ("post", path, create.finish()),
         ("patch", path, update.finish()),

@@ -257,7 +257,7 @@ fn expiry(body: &mut StrictObject) -> Result<ExpiryChange, ApiError> {
 
 /// Parses a principal as `stile-admin` does, except that nothing replaces a reserved role by its
 /// permission set: a request names exactly one of the two.
-fn parse_principal(text: &str) -> Result<Principal, ApiError> {
+pub(super) fn parse_principal(text: &str) -> Result<Principal, ApiError> {
     let rejected = |problem: String, hint: String| invalid(problem).hint(hint);
     let typed = parse_typed(text, false)
         .map_err(|error| rejected(format!("`principal`: {error}"), error.hint().to_owned()))?;

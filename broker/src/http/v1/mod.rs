@@ -3,6 +3,7 @@
 //! Each handler parses a request, calls one use case, and renders the answer.
 
 pub(super) mod archives;
+pub(super) mod audit;
 pub(super) mod detail;
 pub(super) mod exchange;
 pub(super) mod gateway;

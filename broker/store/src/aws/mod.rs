@@ -36,6 +36,9 @@ pub struct Place {
     /// The KMS key that encrypts archives. Without one, the default encryption of the bucket
     /// applies.
     pub bucket_kms_key: Option<String>,
+    /// The asymmetric KMS key that signs the heads of the chains of events. Without one, nothing is
+    /// signed.
+    pub audit_key: Option<String>,
 }
 
 /// Loads endpoints, credentials and region from the environment. It makes only the calls that

@@ -1,5 +1,6 @@
 //! The key store: the secrets of the keyring, in a file or in a record that KMS encrypts.
 
+mod audit_key;
 mod file;
 mod kms;
 
@@ -7,6 +8,9 @@ use stile_core::audit::{self, Chain, Kept};
 use stile_core::token::{Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 
+pub(crate) use audit_key::{
+    AuditKey, AuditKeyFile, AuditKms, reject_other_owner as reject_other_owner_of_audit_key,
+};
 pub use file::KeyFile;
 pub use kms::Kms;
 

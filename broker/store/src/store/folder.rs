@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::Store;
+use super::head_signer::HeadSigner;
 use super::listed_versions::ListedVersions;
 use crate::blobs::{Blobs, Disk, SourceBuckets};
 use crate::files;
-use crate::keys::{KeyFile, Keys, reject_other_owner};
+use crate::keys::{
+    AuditKey, AuditKeyFile, KeyFile, Keys, reject_other_owner, reject_other_owner_of_audit_key,
+};
 use crate::records::{Migrated, Records, Sqlite};
 use crate::{AwsDeadlines, EmbeddedDeadlines, StoreError};
 
@@ -70,6 +73,7 @@ impl Store {
             keys: Keys::File(KeyFile::new(folder.join(KEYRING), deadlines)),
             source_buckets: SourceBuckets::ambient(AwsDeadlines::within(deadlines.writer)),
             listed_versions: ListedVersions::default(),
+            head_signer: HeadSigner::new(AuditKey::File(AuditKeyFile::new(folder))),
             audience: None,
         })
     }
@@ -92,6 +96,7 @@ fn reject_unsafe(folder: &Path) -> Result<(), StoreError> {
     for file in DATABASE_FILES {
         files::check_owner(&folder.join(file), "check its grants and modules")?;
     }
+    reject_other_owner_of_audit_key(folder)?;
     reject_other_owner(&folder.join(KEYRING))
 }
 

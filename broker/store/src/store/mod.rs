@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod delegated_grants;
 mod folder;
+mod head_signer;
 mod leased_grants;
 mod leftovers;
 mod listed_versions;
@@ -15,6 +16,7 @@ mod outbox;
 mod packages;
 mod publish_guard;
 mod repair;
+mod signed_heads;
 mod sources;
 
 use stile_core::audit::Kept;
@@ -29,11 +31,13 @@ use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
+use head_signer::HeadSigner;
 use listed_versions::ListedVersions;
 
 pub use backup::{BackedUp, CopyProgress, Restored};
 pub use folder::FolderCreated;
 pub use on_aws::AwsCreated;
+pub use signed_heads::{ExpiredEvents, ExpiryProblem};
 
 use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;
@@ -54,6 +58,8 @@ pub struct Store {
     source_buckets: SourceBuckets,
     /// The versions whose place depends on the record of the namespace.
     listed_versions: ListedVersions,
+    /// The audit key, and what is signed.
+    head_signer: HeadSigner,
     /// The registry that the store was opened for. Operators open it without one, and then the
     /// registry in the records applies.
     audience: Option<Audience>,

@@ -5,10 +5,11 @@ use aws_config::SdkConfig;
 use stile_protocol::audience::Audience;
 
 use super::Store;
+use super::head_signer::HeadSigner;
 use super::listed_versions::ListedVersions;
 use crate::aws::{bounded, configuration};
 use crate::blobs::{Blobs, S3, SourceBuckets};
-use crate::keys::{Keys, Kms};
+use crate::keys::{AuditKey, AuditKms, Keys, Kms};
 use crate::records::{DynamoDb, Records};
 use crate::{AwsDeadlines, Place, StoreError};
 
@@ -46,12 +47,17 @@ impl Store {
         deadlines: AwsDeadlines,
     ) -> Self {
         let (dynamodb, s3, kms) = parts(place, sdk, deadlines);
+        let audit_key = match &place.audit_key {
+            Some(key) => AuditKey::Kms(AuditKms::new(key, &bounded(sdk, deadlines))),
+            None => AuditKey::Missing,
+        };
         Self {
             records: Records::DynamoDb(dynamodb),
             blobs: Blobs::S3(s3),
             keys: Keys::Kms(kms),
             source_buckets: SourceBuckets::with(sdk, deadlines),
             listed_versions: ListedVersions::default(),
+            head_signer: HeadSigner::new(audit_key),
             audience,
             // Amazon restores tables, so operators wait there: see `docs/operations.md`.
             restored_at: None,

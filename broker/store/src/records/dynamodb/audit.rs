@@ -12,7 +12,7 @@ use crate::StoreError;
 use crate::records::audit::unreadable_head;
 
 /// The partition of the heads. No partition of events has this name.
-const HEADS: &str = "audit heads";
+pub(super) const HEADS: &str = "audit heads";
 
 impl DynamoDb {
     /// Returns the head of a chain.
@@ -130,13 +130,13 @@ fn head_key(chain: &Chain) -> Key {
     Key::new(HEADS, chain.as_str())
 }
 
-fn partition(chain: &Chain) -> String {
+pub(super) fn partition(chain: &Chain) -> String {
     format!("audit events {chain}")
 }
 
 /// Returns a number of an event with as many digits as the largest one has, so that the keys are in
 /// the order of the numbers.
-fn padded(seq: u64) -> String {
+pub(super) fn padded(seq: u64) -> String {
     format!("{seq:020}")
 }
 

@@ -13,6 +13,7 @@ mod reservations;
 mod revocations;
 mod search;
 mod setup;
+mod signed_heads;
 mod single;
 mod table;
 mod uploads;

@@ -24,7 +24,7 @@
 //! | events to send to a destination | `outbox webhook I`, `outbox bus` / `N E` | one paged query |
 //! | heads of the chains of audit events | `audit heads` / `N` or `*` | one read, or one paged query |
 //! | audit events of a chain | `audit events N` / a number of 20 digits | one paged query |
-//! | signed heads of the chains | `audit signed heads` / `N`, and a number of 20 digits | one paged query |
+//! | signed heads of the chains | `audit signed heads` / `N`, and the number of a segment | one paged query |
 //! | who may send to a destination | `sending webhook I`, `sending bus` / `state` | one read, or one batch |
 //! | use of a proof | `proof D` / `claim` | one conditional write |
 //!

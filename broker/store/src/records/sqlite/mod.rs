@@ -12,6 +12,7 @@ mod namespaces;
 mod outbox;
 mod packages;
 mod revocations;
+mod signed_heads;
 mod single;
 mod uploads;
 mod usage;
