@@ -2,6 +2,8 @@
 
 mod authorizer_base;
 mod aws_endpoints;
+mod metrics;
+mod regions;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -13,9 +15,10 @@ use std::time::Duration;
 use clap::{Args, Command, ValueEnum};
 use stile_protocol::audience::{Audience, AudienceError};
 use stile_protocol::exchange;
-use stile_protocol::region::{Partition, REGIONS, Region};
+use stile_protocol::region::Region;
 
 pub use self::authorizer_base::AuthorizerBase;
+pub use self::metrics::{MetricsConfig, MetricsConfigError, MetricsOptions};
 use crate::authn::gateway::{IamSource, IamSourceError};
 use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
 use crate::client_source::ClientSource;
@@ -228,6 +231,10 @@ pub struct Options {
     #[arg(long, env = "STILE_STS_TIMEOUT", value_name = "SECONDS")]
     pub sts_timeout: Option<u64>,
 
+    /// The options of metrics.
+    #[command(flatten)]
+    pub metrics: MetricsOptions,
+
     /// Log at this level: error, warn, info, debug, or per module as in `info,stile_broker=debug`
     #[arg(long, env = "STILE_LOG", value_name = "LEVEL", default_value = "info")]
     pub log: String,
@@ -329,6 +336,8 @@ pub struct Config {
     pub disk_reserve: Option<u64>,
     /// The time limits for STS.
     pub sts_timeouts: StsTimeouts,
+    /// The settings of metrics.
+    pub metrics: MetricsConfig,
 }
 
 /// The reason why a configuration is not valid.
@@ -401,6 +410,9 @@ pub enum ConfigError {
         "a loopback `--sts-endpoint` cannot be combined with a real AWS table: any local process could impersonate any principal; hint: remove it, or set `AWS_ENDPOINT_URL` to an emulator on this machine, and no variable of one service such as `AWS_ENDPOINT_URL_S3`"
     )]
     LoopbackSts,
+    /// The settings of metrics are not valid.
+    #[error(transparent)]
+    Metrics(#[from] MetricsConfigError),
     /// An endpoint for STS is not valid.
     #[error("`--sts-endpoint` is not valid")]
     Sts(#[source] EndpointError),
@@ -454,7 +466,7 @@ impl TryFrom<Options> for Config {
         if event_bus.is_some() {
             options.aws_endpoints.check()?;
         }
-        let regions = regions(&without_empty(&options.regions), options.fips)?;
+        let regions = regions::enabled(&without_empty(&options.regions), options.fips)?;
         let store = store_location(&options)?;
         if host.is_none() && matches!(store, StoreLocation::Folder(_)) {
             return Err(ConfigError::NoHost);
@@ -508,6 +520,7 @@ impl TryFrom<Options> for Config {
             sts,
             store_timeout,
             disk_reserve: disk_reserve.map(|mib| mib << 20),
+            metrics: options.metrics.try_into()?,
             sts_timeouts: sts_timeout.map_or_else(StsTimeouts::default, StsTimeouts::within),
         })
     }
@@ -568,27 +581,6 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
         }
         _ => Err(ConfigError::Store),
     }
-}
-
-/// Returns the enabled regions: the named ones, or every commercial region.
-fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
-    if named.is_empty() {
-        return Ok(REGIONS
-            .iter()
-            .filter(|region| region.partition == Partition::Aws && region.host(fips).is_some())
-            .collect());
-    }
-    named
-        .iter()
-        .map(|name| {
-            let region = Region::named(name).ok_or_else(|| ConfigError::Region(name.clone()))?;
-            if region.host(fips).is_none() {
-                Err(ConfigError::NoFips(region.name))
-            } else {
-                Ok(region)
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

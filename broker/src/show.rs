@@ -62,6 +62,7 @@ fn effective(config: &Config, flag: &str) -> Option<Effective> {
             None => Effective::only("the host that the table has"),
         },
         "listen" => Effective::of(&config.listen),
+        "metrics-listen" => Effective::of(&config.metrics.listen?),
         "bucket-kms-key" if !folder => match &config.store {
             StoreLocation::Aws { place, .. } if place.bucket_kms_key.is_none() => {
                 Effective::only("the default encryption of the bucket")

@@ -585,6 +585,13 @@ variable "alarms" {
   }
 }
 
+variable "metrics" {
+  description = "Whether the function writes metrics to its log, and the module creates a dashboard of them. CloudWatch has a price for each metric and month: docs/operations.md has an estimate."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
 variable "event_bus" {
   description = "Whether to create an EventBridge bus to which the function sends the events of versions (source `stile`). S3's own event for every new archive (source `aws.s3`) goes there, too. It needs `schedule`."
   type        = bool

@@ -49,6 +49,8 @@ mod kills_clients;
 mod kms_away;
 mod lambda;
 mod leftovers;
+mod metrics_endpoint;
+mod metrics_pages;
 mod moto;
 mod objects_ambient;
 mod on_aws;

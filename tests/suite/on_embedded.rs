@@ -43,6 +43,8 @@ mod lifecycle;
 mod load;
 #[path = "metadata.rs"]
 mod metadata;
+#[path = "metrics.rs"]
+mod metrics;
 #[path = "modules.rs"]
 mod modules;
 #[path = "notices.rs"]

@@ -347,6 +347,12 @@ fn no_route_is_missing_from_the_table() {
             path.display()
         );
         let routes = routes_of(&source);
+        // The metrics have a listener of their own, and `metrics_endpoint.rs` shows that it has
+        // only this route.
+        if path == http.join("metrics.rs") {
+            assert_eq!(routes, [("GET".to_owned(), "/metrics".to_owned())]);
+            continue;
+        }
         assert!(
             path == http.join("mod.rs") || routes.is_empty(),
             "{} adds a route",

@@ -402,6 +402,11 @@ impl Event {
         }
     }
 
+    /// Returns what was decided: the kind, the outcome, and the code of a refusal or failure.
+    pub fn decided(&self) -> (Kind, Outcome, Option<ErrorCode>) {
+        (self.kind, self.outcome.unwrap_or(Outcome::Abandoned), self.code)
+    }
+
     /// Returns the common part of the event, if it is a refusal of an unknown caller.
     ///
     /// The log may fold only such events. It never folds decisions about known callers.

@@ -10,6 +10,7 @@ use super::events::Events;
 use super::limits::Limits;
 use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
+use crate::metrics::{Current, Format, Metrics};
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
@@ -62,6 +63,8 @@ pub struct Broker {
     pub events: Events,
     /// The time of the last good readiness check.
     pub readiness: Readiness,
+    /// What the broker counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The last good readiness check, so that not every probe costs a check.
@@ -136,6 +139,18 @@ impl Broker {
             .follow(&KeyringSummary::from(&self.store.keyring().await?), &self.store, now)
             .await?;
         Ok(self.tokens.minting_key(&self.store, now).await?.created_at())
+    }
+
+    /// Returns all metrics as text. It calls no service and does not wait for the store.
+    pub fn metrics_in(&self, format: Format) -> String {
+        let now = self.clock.now();
+        let current = Current {
+            now,
+            key_created_at: self.tokens.key_created_at(now),
+            exchanges: self.limits.open_exchanges(),
+            uploads: self.limits.open_uploads(),
+        };
+        self.metrics.encode(current, format)
     }
 
     /// Returns the region of this name, if the operator enabled it.

@@ -115,6 +115,7 @@ async fn mint(
 ) -> Result<Minted, MintError> {
     let Authenticated { identity, single_use } = authenticated;
     let (state, fetched) = broker.store.principal_at_mint(identity.principals().to_vec()).await?;
+    broker.metrics.revocations_read(now);
     // A key that an operator removed must not mint: no broker could open the token.
     broker.tokens.follow(&state.keyring, &broker.store, now).await?;
     let entitlement = entitle(identity, document, &state, now).map_err(MintError::Refused)?;

@@ -4,6 +4,7 @@
 
 pub mod archive;
 pub mod authorize;
+mod backlog;
 mod broker;
 pub mod catalogue;
 mod check_turns;
@@ -25,6 +26,7 @@ mod sweep;
 pub mod upload;
 pub mod usage;
 
+pub use backlog::{BACKLOG_INTERVAL, count_backlog, watch_backlog};
 pub use broker::{Broker, NotReady, Readiness, Ready};
 pub use check_turns::{CheckTurn, CheckTurns};
 pub use download_counts::DownloadCounts;

@@ -20,7 +20,7 @@ use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
 use crate::boot;
 use crate::client_source::ClientSource;
-use crate::config::{AuthorizerBase, Config, StoreLocation};
+use crate::config::{AuthorizerBase, Config, MetricsConfig, StoreLocation};
 use stile_core::clock::Clock;
 use stile_core::fuzz::Verdict;
 use stile_core::grants::OperatorAccess;
@@ -127,6 +127,7 @@ impl Registry {
             store_timeout: None,
             disk_reserve: None,
             sts_timeouts: StsTimeouts::default(),
+            metrics: MetricsConfig::default(),
             // No server listens there, because no event may cause a call of STS.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),
         };

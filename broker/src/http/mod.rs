@@ -13,6 +13,7 @@ mod health;
 mod json_body;
 pub mod lambda;
 mod malformed;
+mod metrics;
 mod openapi;
 mod reload;
 mod request_id;
@@ -33,6 +34,7 @@ use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use metrics::metrics_router;
 pub use openapi::openapi_document;
 pub use reload::{CertificateReloader, RELOAD_INTERVAL, Trigger, reload_certificate};
 pub use serve::{ConnectionTimeouts, ServeError, Server};

@@ -13,6 +13,7 @@ mod answers;
 mod aws;
 mod blobs;
 mod blocking;
+mod calls;
 mod deadlines;
 mod error;
 mod event_bus;
@@ -40,6 +41,9 @@ pub use aws::{
 pub use blobs::{
     Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, OpenedObject, ReadObject, RecordedObject, S3,
     SpaceAllocation,
+};
+pub use calls::{
+    CallDurations, CallLabels, CallResult, CallsCounted, OperationLabels, Service, ServiceCalls,
 };
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};

@@ -644,6 +644,29 @@ run "without_a_schedule_nothing_else_may_invoke_the_function" {
   }
 }
 
+run "metrics_have_a_price_and_are_off" {
+  assert {
+    condition     = length(aws_cloudwatch_dashboard.registry) == 0 && !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_METRICS_NAMESPACE")
+    error_message = "There are neither metrics nor a dashboard."
+  }
+}
+
+run "the_dashboard_searches_the_namespace_of_the_function" {
+  variables {
+    metrics = true
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_METRICS_NAMESPACE == "Stile/stile"
+    error_message = "The function writes metrics."
+  }
+
+  assert {
+    condition     = alltrue([for widget in jsondecode(aws_cloudwatch_dashboard.registry[0].dashboard_body).widgets : strcontains(jsonencode(widget.properties.metrics), "Stile/stile")])
+    error_message = "Each graph has metrics of that namespace."
+  }
+}
+
 run "the_function_sends_events_to_exactly_one_bus" {
   variables {
     event_bus = true

@@ -27,7 +27,7 @@ use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot;
 use stile_broker::client_source::ClientSource;
-use stile_broker::config::{AuthorizerBase, Config, StoreLocation};
+use stile_broker::config::{AuthorizerBase, Config, MetricsConfig, StoreLocation};
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, ConnectionTimeouts, Server};
 use stile_core::clock::Clock;
@@ -224,6 +224,7 @@ impl TestBroker {
             store_timeout: Some(time_limits::BACKSTOP),
             disk_reserve: None,
             sts_timeouts: time_limits::sts(),
+            metrics: MetricsConfig::default(),
         };
         let broker = Arc::new(
             boot::assemble(

@@ -4,6 +4,7 @@ mod cause;
 mod endpoints;
 mod found;
 mod genuine;
+mod measured;
 mod session;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use cause::AwsCause;
 pub use endpoints::{AwsEndpoints, EndpointsError};
 pub use found::{AwsService, region_of_profile, region_of_variables};
 pub(crate) use genuine::{Genuine, is_from_aws};
+pub(crate) use measured::Measured;
 pub use session::AwsSession;
 
 use crate::AwsDeadlines;

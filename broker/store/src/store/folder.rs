@@ -63,12 +63,14 @@ impl Store {
     /// It does not create a folder, so a mistyped path never becomes a new, empty registry.
     pub fn open_folder(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let records = Sqlite::open(&database(folder)?, deadlines)?;
+        let calls = records.calls().clone();
         Ok(Self {
             restored_at: records.restored_at(),
             records: Records::Sqlite(records),
             blobs: Blobs::Disk(Disk::open(folder, deadlines)),
             keys: Keys::File(KeyFile::new(folder.join(KEYRING), deadlines)),
-            source_buckets: SourceBuckets::ambient(AwsDeadlines::within(deadlines.writer)),
+            source_buckets: SourceBuckets::ambient(AwsDeadlines::within(deadlines.writer), &calls),
+            calls,
             listed_versions: ListedVersions::default(),
             audience: None,
         })

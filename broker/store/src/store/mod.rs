@@ -39,7 +39,7 @@ use crate::records::{Records, principal_state};
 use crate::{
     Change, Created, Deleted, HostRecorded, Leased, LimitsChange, LimitsSet, NamespaceCreated,
     NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations,
-    SingleUseOutcome, SourcesSet, StoreError, Updated,
+    ServiceCalls, SingleUseOutcome, SourcesSet, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -50,6 +50,7 @@ pub struct Store {
     keys: Keys,
     /// The buckets of others, in which versions can have their archives.
     source_buckets: SourceBuckets,
+    calls: ServiceCalls,
     /// The versions whose place depends on the record of the namespace.
     listed_versions: ListedVersions,
     /// The registry that the store was opened for. Operators open it without one, and then the
@@ -64,6 +65,11 @@ impl Store {
     #[must_use]
     pub fn for_registry(self, audience: Audience) -> Self {
         Self { audience: Some(audience), ..self }
+    }
+
+    /// Returns the count of the calls of this store.
+    pub const fn calls(&self) -> &ServiceCalls {
+        &self.calls
     }
 
     /// Returns the blob store.

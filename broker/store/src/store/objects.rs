@@ -22,7 +22,7 @@ impl Store {
     /// Returns the same store, which reads objects of other buckets with this configuration of the SDK.
     #[must_use]
     pub fn reading_objects_with(self, sdk: &SdkConfig, deadlines: AwsDeadlines) -> Self {
-        Self { source_buckets: SourceBuckets::with(sdk, deadlines), ..self }
+        Self { source_buckets: SourceBuckets::with(sdk, deadlines, &self.calls), ..self }
     }
 
     /// Decides whether a version in the namespace may have this object.

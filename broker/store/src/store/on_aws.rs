@@ -10,7 +10,7 @@ use crate::aws::{bounded, configuration};
 use crate::blobs::{Blobs, S3, SourceBuckets};
 use crate::keys::{Keys, Kms};
 use crate::records::{DynamoDb, Records};
-use crate::{AwsDeadlines, Place, StoreError};
+use crate::{AwsDeadlines, Place, ServiceCalls, StoreError};
 
 /// The parts of a store on AWS that [`Store::init_on_aws`] created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,12 +45,14 @@ impl Store {
         sdk: &SdkConfig,
         deadlines: AwsDeadlines,
     ) -> Self {
-        let (dynamodb, s3, kms) = parts(place, sdk, deadlines);
+        let calls = ServiceCalls::default();
+        let (dynamodb, s3, kms) = parts(place, sdk, deadlines, &calls);
         Self {
             records: Records::DynamoDb(dynamodb),
             blobs: Blobs::S3(s3),
             keys: Keys::Kms(kms),
-            source_buckets: SourceBuckets::with(sdk, deadlines),
+            source_buckets: SourceBuckets::with(sdk, deadlines, &calls),
+            calls,
             listed_versions: ListedVersions::default(),
             audience,
             // Amazon restores tables, so operators wait there: see `docs/operations.md`.
@@ -68,7 +70,7 @@ impl Store {
         sdk: &SdkConfig,
         deadlines: AwsDeadlines,
     ) -> Result<AwsCreated, StoreError> {
-        let (dynamodb, s3, kms) = parts(place, sdk, deadlines);
+        let (dynamodb, s3, kms) = parts(place, sdk, deadlines, &ServiceCalls::default());
         let key = kms.create_if_missing().await?;
         let bucket = s3.create_if_missing(sdk.region().map(AsRef::as_ref), &place.kms_key).await?;
         let table = dynamodb.create_if_missing().await?;
@@ -76,11 +78,16 @@ impl Store {
     }
 }
 
-fn parts(place: &Place, sdk: &SdkConfig, deadlines: AwsDeadlines) -> (DynamoDb, S3, Kms) {
+fn parts(
+    place: &Place,
+    sdk: &SdkConfig,
+    deadlines: AwsDeadlines,
+    calls: &ServiceCalls,
+) -> (DynamoDb, S3, Kms) {
     let sdk = bounded(sdk, deadlines);
     (
-        DynamoDb::new(&place.table, &sdk),
-        S3::new(&place.bucket, place.bucket_kms_key.as_deref(), &sdk, deadlines),
-        Kms::new(&place.kms_key, &sdk),
+        DynamoDb::new(&place.table, &sdk, calls),
+        S3::new(&place.bucket, place.bucket_kms_key.as_deref(), &sdk, deadlines, calls),
+        Kms::new(&place.kms_key, &sdk, calls),
     )
 }

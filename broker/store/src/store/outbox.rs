@@ -87,6 +87,15 @@ impl Store {
         self.records.waiting(claim.destination(), after, limit).await
     }
 
+    /// Counts the events that wait for a destination, up to `most`.
+    pub async fn count_waiting(
+        &self,
+        destination: &Destination,
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        self.records.count_waiting(destination, None, most).await
+    }
+
     /// Deletes an event that the destination has got, or that is too old.
     pub async fn remove_delivery(
         &self,

@@ -17,11 +17,11 @@ use stile_protocol::audience::Audience;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::aws::{Genuine, own_retries};
+use crate::aws::{Genuine, Measured, own_retries};
 use crate::records::Records;
 use crate::records::model::{ClearKey, SealedKeyring};
 use crate::records::mutation::{Mutation, Outcome};
-use crate::{StoreError, StoreErrorKind};
+use crate::{Service, ServiceCalls, StoreError, StoreErrorKind};
 
 /// The purpose in the encryption context. KMS binds the blob to the purpose and to the registry
 /// host. It does not decrypt a blob of another registry, or one that the same key encrypted for
@@ -51,9 +51,10 @@ impl std::fmt::Debug for Kms {
 
 impl Kms {
     /// Creates a client for the key with this id, ARN or alias.
-    pub(crate) fn new(key_id: &str, sdk: &SdkConfig) -> Self {
+    pub(crate) fn new(key_id: &str, sdk: &SdkConfig, calls: &ServiceCalls) -> Self {
         let config = aws_sdk_kms::config::Builder::from(sdk)
             .interceptor(Genuine)
+            .interceptor(Measured::new(Service::Kms, calls))
             .retry_partition(own_retries("kms"));
         Self {
             client: aws_sdk_kms::Client::from_conf(config.build()),

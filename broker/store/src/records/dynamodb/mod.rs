@@ -21,7 +21,8 @@ mod webhooks;
 
 use aws_config::SdkConfig;
 
-use crate::aws::{Genuine, own_retries};
+use crate::aws::{Genuine, Measured, own_retries};
+use crate::{Service, ServiceCalls};
 
 /// A DynamoDB table. The client is created once, and makes no call before the first operation.
 #[derive(Clone)]
@@ -38,9 +39,10 @@ impl std::fmt::Debug for DynamoDb {
 
 impl DynamoDb {
     /// Creates a client for the table with this name.
-    pub(crate) fn new(table: &str, sdk: &SdkConfig) -> Self {
+    pub(crate) fn new(table: &str, sdk: &SdkConfig, calls: &ServiceCalls) -> Self {
         let config = aws_sdk_dynamodb::config::Builder::from(sdk)
             .interceptor(Genuine)
+            .interceptor(Measured::new(Service::DynamoDb, calls))
             .retry_partition(own_retries("dynamodb"));
         Self {
             client: aws_sdk_dynamodb::Client::from_conf(config.build()),

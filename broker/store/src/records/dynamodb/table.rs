@@ -319,11 +319,11 @@ impl DynamoDb {
         self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
     }
 
-    /// Counts the rows of a partition whose sort key starts with `prefix`, up to that many.
+    /// Counts the rows of a partition, or those whose sort key starts with `prefix`, up to that many.
     pub(super) async fn count_rows(
         &self,
         pk: &str,
-        prefix: &str,
+        prefix: Option<&str>,
         most: usize,
     ) -> Result<usize, StoreError> {
         let (mut count, mut from) = (0, None);
@@ -336,9 +336,13 @@ impl DynamoDb {
                 .select(Select::Count)
                 .set_limit(i32::try_from(most.saturating_sub(count)).ok())
                 .set_exclusive_start_key(from)
-                .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
-                .expression_attribute_values(":pk", text(pk))
-                .expression_attribute_values(":sk", text(prefix));
+                .expression_attribute_values(":pk", text(pk));
+            let asked = match prefix {
+                Some(prefix) => asked
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
+                    .expression_attribute_values(":sk", text(prefix)),
+                None => asked.key_condition_expression("pk = :pk"),
+            };
             let answer = Box::pin(asked.send()).await.map_err(|error| read_error(self, error))?;
             count += usize::try_from(answer.count).unwrap_or_default();
             match answer.last_evaluated_key {
