@@ -2,14 +2,16 @@
 //!
 //! It replaces a rejected token once, and retries once when the broker is busy.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use chrono::DateTime;
-use reqwest::header::{HeaderMap, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER, USER_AGENT};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission, Permissions};
@@ -41,6 +43,8 @@ pub(crate) struct Api {
     clock: Clock,
     client: Client,
     scope: TokenScope,
+    /// The last token, so that many calls load the credentials once.
+    token: RefCell<Option<Token>>,
 }
 
 /// A response of a broker or of a bucket.
@@ -61,18 +65,24 @@ impl Api {
         namespace: Option<Namespace>,
         now: i64,
     ) -> Result<Self, CommandError> {
+        let namespaces =
+            namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
+        Self::of_scope(target, namespaces, Permissions::NONE.with(permission), now)
+    }
+
+    /// Creates a client whose tokens have these namespaces and permissions.
+    pub(crate) fn of_scope(
+        target: &ApiTarget,
+        namespaces: Namespaces,
+        permissions: Permissions,
+        now: i64,
+    ) -> Result<Self, CommandError> {
         let environment = Environment { timeout: target.timeout(), ..Environment::read() };
         let registry = target.registry(&environment)?;
         let client = call::client(&registry.url, &environment)?;
         let clock = Clock::starting_at(DateTime::from_timestamp(now, 0).unwrap_or_default());
-        let namespaces =
-            namespace.map_or(Namespaces::All, |namespace| Namespaces::List(vec![namespace]));
-        let scope = TokenScope {
-            ttl: registry.ttl,
-            namespaces,
-            permissions: Permissions::NONE.with(permission),
-        };
-        Ok(Self { registry, environment, clock, client, scope })
+        let scope = TokenScope { ttl: registry.ttl, namespaces, permissions };
+        Ok(Self { registry, environment, clock, client, scope, token: RefCell::default() })
     }
 
     /// Returns the registry's host, as Terraform writes it.
@@ -153,6 +163,7 @@ impl Api {
                 });
             if refused && !renewed {
                 renewed = true;
+                self.token.replace(None);
                 token::forget(&self.registry, &self.scope, &self.environment).map_err(|error| {
                     CommandError::failed_because("cannot delete the rejected token", &error)
                 })?;
@@ -201,12 +212,37 @@ impl Api {
         Ok(ApiResponse { url, status, headers, body })
     }
 
-    /// Gets a token, so that a later request fails only for reasons of its own.
-    pub(crate) async fn authenticate(&self) -> Result<(), CommandError> {
-        self.token().await.map(|_| ())
+    /// Gets a token, so that a later request fails only for reasons of its own. Returns whose it is.
+    pub(crate) async fn authenticate(&self) -> Result<String, CommandError> {
+        Box::pin(self.token()).await.map(|token| token.principal)
+    }
+
+    /// Sends a request without a body, or with a JSON body, and returns the response.
+    pub(crate) async fn send_json(
+        &self,
+        method: &Method,
+        url: &Url,
+        headers: &HeaderMap,
+        body: Option<&Value>,
+    ) -> Result<ApiResponse, CommandError> {
+        let calling = self.call(async |client: &Client, token: &Token| {
+            let request = client.request(method.clone(), url.clone()).bearer_auth(token.expose());
+            let request = request.headers(headers.clone()).timeout(self.request_timeout());
+            let request = match body {
+                Some(body) => {
+                    request.header(CONTENT_TYPE, "application/json").body(body.to_string())
+                }
+                None => request,
+            };
+            self.send(request).await
+        });
+        Box::pin(calling).await
     }
 
     async fn token(&self) -> Result<Token, CommandError> {
+        if let Some(token) = self.token.borrow().clone() {
+            return Ok(token);
+        }
         let host = &self.registry.host;
         let token =
             token::for_host(&self.registry, &self.scope, &self.environment, self.clock).await;
@@ -216,6 +252,9 @@ impl Api {
         if let Some(clock) = token.clock_notice() {
             notice(clock);
         }
+        let mut later = token.clone();
+        later.cached = true;
+        self.token.replace(Some(later));
         Ok(token)
     }
 }
@@ -248,11 +287,14 @@ impl ApiResponse {
         &self.body
     }
 
+    /// Checks that the response is a success, or returns its error.
+    pub(crate) fn check(&self) -> Result<(), CommandError> {
+        if self.status.is_success() { Ok(()) } else { Err(self.refusal()) }
+    }
+
     /// Parses the body of a successful response, or returns the error of the response.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, CommandError> {
-        if !self.status.is_success() {
-            return Err(self.refusal());
-        }
+        self.check()?;
         serde_json::from_slice(&self.body).map_err(|_| {
             CommandError::failed(format!("`{}` sent an unexpected response", self.url))
                 .hint("check that `url` in the helper's `config.toml` is a Stile registry")
@@ -362,7 +404,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                answer(status, &[], body).read::<serde_json::Value>().unwrap_err().to_string(),
+                answer(status, &[], body).read::<Value>().unwrap_err().to_string(),
                 expected,
                 "{status} {body}"
             );

@@ -1,5 +1,6 @@
 //! The command line: commands, flags and help. Only this module reads environment variables.
 
+mod audit;
 mod backup;
 mod grant;
 mod module;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use stile_protocol::audience::Audience;
 
+pub(crate) use self::audit::*;
 pub(crate) use self::backup::*;
 pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
@@ -22,9 +24,9 @@ use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations and published modules
 ///
-/// `store`, `namespace`, `grant`, `token`, `webhook`, `backup` and `restore` open the store directly.
+/// `store`, `namespace`, `grant`, `token`, `audit`, `webhook`, `backup` and `restore` open the store directly.
 /// The broker need not run.
-/// `module` calls the broker, with a token for your AWS identity.
+/// `module` calls the broker, with a token for your AWS identity. `grant` and `audit` do one or the other.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
 ///
@@ -95,13 +97,19 @@ pub(crate) enum Noun {
     /// Manage the permissions of principals on namespaces
     Grant {
         #[command(subcommand)]
-        verb: GrantVerb,
+        verb: Box<GrantVerb>,
     },
     /// Revoke tokens and principals
     Token {
         #[command(subcommand)]
         verb: TokenVerb,
     },
+    /// List the changes that the store has kept, and verify that nobody changed their list
+    ///
+    /// Without a subcommand, it is `audit list`.
+    ///
+    /// Example: `stile-admin audit --data /var/lib/stile --since 7d --follow`
+    Audit(Box<Audit>),
     /// Add, list and remove receivers of events
     Webhook {
         #[command(subcommand)]
@@ -179,10 +187,12 @@ pub(crate) enum StoreVerb {
     ///
     /// Example: `stile-admin store migrate --data /var/lib/stile --dry-run`
     Migrate(StoreMigrate),
-    /// List archives that no version names
+    /// Find versions without an archive, wrong lists of versions, and archives without a version
     ///
-    /// They are left by a publish that was killed. A broker with a data folder deletes them after 30
-    /// days. In a bucket, they stay until you delete them with `--repair`.
+    /// A publish that was killed leaves archives that no version names. A broker with a data folder
+    /// deletes them after 30 days. In a bucket, they stay until you delete them with `--repair`.
+    ///
+    /// Exit code: 1 if a version has no archive, or if a record or a list is wrong and not repaired.
     ///
     /// Example: `stile-admin store check --data /var/lib/stile`
     Check(StoreCheck),
@@ -193,14 +203,14 @@ pub(crate) struct StoreCheck {
     #[command(flatten)]
     pub(crate) store: StoreTarget,
 
-    /// Delete the old ones, and list them
+    /// Correct the lists of versions, delete the old archives that no version names, and list both
     ///
-    /// It deletes none if the store can be that of other archives.
-    /// Default: off, and then nothing changes. Example: `--repair`
+    /// It makes a list from the records of the versions. It deletes no archive if the store can be that
+    /// of other archives. Default: off, and then nothing changes. Example: `--repair`
     #[arg(long)]
     pub(crate) repair: bool,
 
-    /// Delete those that were written at least that long ago, a day or more
+    /// Delete archives that were written at least that long ago, a day or more
     ///
     /// A backup of the store from before that time can name archives that are deleted now.
     /// Default: 30d. Example: `--older-than 40d`

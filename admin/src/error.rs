@@ -48,6 +48,7 @@ pub(crate) struct CommandError {
     message: String,
     hint: Option<String>,
     connection_closed: bool,
+    no_grant: bool,
 }
 
 impl CommandError {
@@ -67,7 +68,8 @@ impl CommandError {
     }
 
     fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, connection_closed: false }
+        let message = message.into();
+        Self { kind, message, hint: None, connection_closed: false, no_grant: false }
     }
 
     /// Creates an error for a failed request, with the chain of its causes (exit code 2).
@@ -93,6 +95,13 @@ impl CommandError {
         Self { message: mask(&self.message), ..self }
     }
 
+    /// Makes a refusal a failure (exit code 2), for a command whose exit code 1 is an answer.
+    #[must_use]
+    pub(crate) fn unanswered(self) -> Self {
+        let kind = if self.is_refusal() { ErrorKind::Failed } else { self.kind };
+        Self { kind, ..self }
+    }
+
     /// Adds a context before the message.
     #[must_use]
     pub(crate) fn context(self, what: impl fmt::Display) -> Self {
@@ -111,6 +120,11 @@ impl CommandError {
         self.kind == ErrorKind::Refused
     }
 
+    /// Returns whether the command line is invalid (exit code 2).
+    pub(crate) fn is_usage(&self) -> bool {
+        self.kind == ErrorKind::Usage
+    }
+
     /// Marks that the server closed the connection while the program was sending.
     #[must_use]
     pub(crate) fn connection_closed(self) -> Self {
@@ -120,6 +134,11 @@ impl CommandError {
     /// Returns whether the server closed the connection while the program was sending.
     pub(crate) const fn is_connection_closed(&self) -> bool {
         self.connection_closed
+    }
+
+    /// Returns whether the registry gives no token, because the caller has no grant for its scope.
+    pub(crate) const fn is_no_grant(&self) -> bool {
+        self.no_grant
     }
 
     /// Returns the message without its hint.
@@ -250,7 +269,9 @@ impl From<TokenError> for CommandError {
         } else {
             ErrorKind::Failed
         };
-        Self { kind, message: message::chain(&error), hint: error.hint(), connection_closed: false }
+        let no_grant = error.is_no_grant();
+        let error = Self::new(kind, message::chain(&error)).with_hint_of(error.hint());
+        Self { no_grant, ..error }
     }
 }
 

@@ -37,7 +37,8 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use crate::claims::Claims;
 use crate::cli::{Cli, ConfigVerb, Noun};
 use crate::commands::{
-    CommandResult, Context, backup, config_show, grant, module, namespace, store, token, webhook,
+    CommandResult, Context, audit, backup, config_show, grant, module, namespace, store, token,
+    webhook,
 };
 use crate::error::CommandError;
 use crate::output::{Output, OutputFormat};
@@ -104,8 +105,9 @@ fn run(
         match noun {
             Noun::Store { verb } => store::run(context, verb).await,
             Noun::Namespace { verb } => namespace::run(context, verb).await,
-            Noun::Grant { verb } => Box::pin(grant::run(context, verb)).await,
+            Noun::Grant { verb } => Box::pin(grant::run(context, *verb)).await,
             Noun::Token { verb } => token::run(context, verb).await,
+            Noun::Audit(args) => Box::pin(audit::run(context, *args)).await,
             Noun::Webhook { verb } => webhook::run(context, verb).await,
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
             Noun::Backup(args) => backup::back_up(context, args).await,

@@ -78,6 +78,23 @@ impl Output {
         }
     }
 
+    /// Prints one of several results whose number nobody knows yet: as a line of columns, or as a JSON
+    /// object in one line.
+    pub(crate) fn each(self, row: &[String], json: &Value) -> Result<(), CommandError> {
+        match self.form {
+            OutputFormat::Table => {
+                let cells: Vec<_> = row.iter().map(|cell| one_line(cell)).collect();
+                print(&format!("{}\n", cells.join("  ")))
+            }
+            OutputFormat::Json => print(&escaped(&format!("{json}\n"))),
+        }
+    }
+
+    /// Prints a line that is JSON in every format.
+    pub(crate) fn raw_line(self, json: &str) -> Result<(), CommandError> {
+        print(&escaped(&format!("{json}\n")))
+    }
+
     /// Returns whether the output is JSON.
     pub(crate) fn is_json(self) -> bool {
         self.form == OutputFormat::Json
@@ -152,15 +169,18 @@ fn notice_json(text: &str) -> Value {
 /// Formats JSON for a terminal or a program. It escapes what could change the display of a terminal,
 /// which JSON otherwise allows in texts.
 fn pretty(json: &Value) -> String {
+    escaped(&format!("{json:#}\n"))
+}
+
+fn escaped(json: &str) -> String {
     let mut text = String::new();
-    for character in format!("{json:#}").chars() {
+    for character in json.chars() {
         if character != '\n' && is_unprintable(character) {
             let _infallible = write!(text, "\\u{:04x}", u32::from(character));
         } else {
             text.push(character);
         }
     }
-    text.push('\n');
     text
 }
 

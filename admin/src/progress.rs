@@ -23,6 +23,8 @@ const DOWNLOADING: &str = "downloading {bytes} of {total_bytes} {wide_bar}";
 const DOWNLOADING_UNKNOWN: &str = "downloading {bytes} {spinner}";
 const APPLYING: &str = "made {pos} of {len} changes {wide_bar}";
 const ARCHIVES: &str = "{msg} {pos} of {len} archives {wide_bar}";
+const PACKAGES: &str = "checked {pos} of {len} packages {wide_bar}";
+const EVENTS: &str = "{spinner} verified {pos} events";
 const WAITING: &str = "{spinner} {msg}";
 
 /// Creates a bar for an upload of that many bytes.
@@ -46,11 +48,22 @@ pub(crate) fn changes_bar(changes: usize) -> ProgressBar {
     styled(ProgressBar::with_draw_target(Some(changes), target()), APPLYING)
 }
 
+/// Creates a bar for that many packages.
+pub(crate) fn packages_bar(packages: usize) -> ProgressBar {
+    let packages = u64::try_from(packages).unwrap_or(u64::MAX);
+    styled(ProgressBar::with_draw_target(Some(packages), target()), PACKAGES)
+}
+
 /// Creates a bar for archives, of which the number is set later. `done` says what happens to them.
 pub(crate) fn archives_bar(done: &'static str) -> ProgressBar {
     let bar = styled(ProgressBar::with_draw_target(Some(0), target()), ARCHIVES);
     bar.set_message(done);
     bar
+}
+
+/// Creates a counter for events, whose number nobody knows before the end.
+pub(crate) fn events_bar() -> ProgressBar {
+    styled(ProgressBar::with_draw_target(None, target()), EVENTS)
 }
 
 /// Waits for work, and shows a spinner with these words if that takes long.
@@ -105,7 +118,17 @@ mod tests {
 
     #[test]
     fn each_template_is_valid() {
-        for template in [SENDING, DOWNLOADING, DOWNLOADING_UNKNOWN, APPLYING, ARCHIVES, WAITING] {
+        let templates = [
+            SENDING,
+            DOWNLOADING,
+            APPLYING,
+            ARCHIVES,
+            PACKAGES,
+            EVENTS,
+            DOWNLOADING_UNKNOWN,
+            WAITING,
+        ];
+        for template in templates {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -1,5 +1,7 @@
 //! The target of a command: a store, or a broker's API.
 
+mod any;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +13,11 @@ use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, check_region};
 
 use crate::error::CommandError;
+
+pub(crate) use any::{AnyTarget, ChosenTarget, operators_only};
+
+/// The beginning of the error of a command line that selects no registry.
+const NO_REGISTRY: &str = "no registry is named";
 
 /// The flags that select a store: a folder or a table.
 #[derive(Debug, Default, Args)]
@@ -40,6 +47,13 @@ pub(crate) struct StoreTarget {
     /// Example: `--kms-key alias/stile`
     #[arg(long, value_name = "KEY", env = "STILE_KMS_KEY", hide_env = true)]
     kms_key: Option<String>,
+
+    /// The KMS key that signs the heads of the audit chains
+    ///
+    /// `audit verify` and `audit expire` ask KMS for its public half. Only with `--table`: an ARN, an
+    /// id or an alias. Default: none. Variable: `STILE_AUDIT_KEY`. Example: `--audit-key alias/stile-audit`
+    #[arg(long, value_name = "KEY", env = "STILE_AUDIT_KEY", hide_env = true)]
+    audit_key: Option<String>,
 
     /// Wait at most this many seconds for the store, from 1 to 600
     ///
@@ -81,6 +95,7 @@ impl StoreTarget {
                     bucket: self.bucket.clone().ok_or_else(|| lacks("--bucket"))?,
                     kms_key: self.kms_key.clone().ok_or_else(|| lacks("--kms-key"))?,
                     bucket_kms_key: None,
+                    audit_key: self.audit_key.clone(),
                 }))
             }
             _ => Err(CommandError::usage("exactly one of `--data` and `--table` is required")
@@ -102,10 +117,20 @@ impl StoreTarget {
         self.store_timeout.map(Duration::from_secs)
     }
 
+    /// Returns whether the store is a data folder.
+    pub(crate) const fn is_folder(&self) -> bool {
+        self.data.is_some()
+    }
+
     /// Returns whether a flag or a variable names a store, or a part of one.
     pub(crate) fn is_named(&self) -> bool {
         self.data.is_some()
             || [&self.table, &self.bucket, &self.kms_key].into_iter().any(Option::is_some)
+    }
+
+    /// Returns whether a flag or a variable selects a store: a part of one is not enough.
+    const fn selects(&self) -> bool {
+        self.data.is_some() || self.table.is_some()
     }
 
     /// Returns the endpoints in the variables of the AWS SDK.
@@ -251,15 +276,15 @@ fn only_registry(config: &Config) -> Result<&RegistryConfig, CommandError> {
     let all: Vec<&RegistryConfig> = config.registries().collect();
     match all.as_slice() {
         [only] => Ok(only),
-        [] => Err(CommandError::usage(
-            "no registry is named, and the helper's `config.toml` has none",
-        )
+        [] => Err(CommandError::usage(format!(
+            "{NO_REGISTRY}, and the helper's `config.toml` has none"
+        ))
         .hint("use `--registry-host HOST`, or set `STILE_HOST`")),
         several => {
             let hosts: Vec<String> =
                 several.iter().map(|registry| format!("`{}`", registry.host)).collect();
             Err(CommandError::usage(format!(
-                "no registry is named, and the helper's `config.toml` has several: {}",
+                "{NO_REGISTRY}, and the helper's `config.toml` has several: {}",
                 hosts.join(", ")
             ))
             .hint("use `--registry-host HOST`, or set `STILE_HOST`"))

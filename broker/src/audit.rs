@@ -8,6 +8,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::metrics::Metrics;
 use stile_core::audit::{Anonymous, Event, Kind, Network};
 use stile_core::clock::Clock;
 
@@ -39,13 +40,14 @@ pub enum Folding {
 pub struct AuditLog {
     clock: Clock,
     folded: Option<Mutex<Folded>>,
+    metrics: Arc<Metrics>,
 }
 
 impl AuditLog {
-    /// Creates a log.
-    pub fn new(clock: Clock, folding: Folding) -> Arc<Self> {
+    /// Creates a log that counts its events in the metrics.
+    pub fn new(clock: Clock, folding: Folding, metrics: Arc<Metrics>) -> Arc<Self> {
         let folded = (folding == Folding::ByMinute).then(Mutex::default);
-        Arc::new(Self { clock, folded })
+        Arc::new(Self { clock, folded, metrics })
     }
 
     /// Creates the draft of the event for a decision that begins now.
@@ -80,6 +82,7 @@ impl AuditLog {
     }
 
     fn write(&self, event: &Event) {
+        self.metrics.decided(event);
         match (self.folded(), event.anonymous()) {
             (Some(mut folded), Some(anonymous)) => {
                 let first = folded.add(anonymous, self.clock.now());
@@ -189,6 +192,7 @@ mod tests {
     use stile_protocol::reply::ErrorCode;
 
     use super::*;
+    use crate::metrics::unread;
 
     fn refusal(kind: Kind, code: ErrorCode, address: u32) -> Anonymous {
         let network = Some(Network::of(Ipv4Addr::from(address).into()));
@@ -263,8 +267,8 @@ mod tests {
     fn a_draft_is_written_exactly_once() {
         let now = Arc::new(AtomicI64::new(0));
         let clock = Arc::clone(&now);
-        let log =
-            AuditLog::new(Clock::from_fn(move || clock.load(Ordering::SeqCst)), Folding::ByMinute);
+        let clock = Clock::from_fn(move || clock.load(Ordering::SeqCst));
+        let log = AuditLog::new(clock, Folding::ByMinute, unread());
         for _ in 0..3 {
             let mut draft = log.draft(Kind::Whoami, None);
             draft.refused(ErrorCode::Unauthorized);

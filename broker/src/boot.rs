@@ -1,20 +1,22 @@
 //! Assembles a broker from a configuration. Only this module creates the parts of a broker.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use stile_protocol::audience::Audience;
 
 use crate::app::events::Events;
-use crate::app::{Broker, DownloadCounts, Limits, Readiness};
+use crate::app::{Broker, DownloadCounts, Limits, Readiness, RefusedExchangeLimits};
 use crate::audit::{AuditLog, Folding};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, StoreLocation};
+use crate::metrics::Metrics;
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::tokens::Tokens;
 use crate::webhook_client::WebhookClient;
 use stile_core::clock::Clock;
-use stile_store::{AwsDeadlines, EventBus, Store, StoreError};
+use stile_store::{AwsDeadlines, EventBus, ServiceCalls, Store, StoreError};
 
 /// The reason why a broker cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +43,7 @@ pub enum BootError {
 /// Opens the store of the configuration, and assembles a broker over it.
 pub async fn open(config: &Config, clock: Clock, folding: Folding) -> Result<Broker, BootError> {
     let (store, audience) = open_store(config).await?;
-    let bus = open_bus(config).await;
+    let bus = open_bus(config, store.calls()).await;
     assemble(config, audience, store, bus, clock, folding)
 }
 
@@ -54,6 +56,7 @@ pub fn assemble(
     clock: Clock,
     folding: Folding,
 ) -> Result<Broker, BootError> {
+    let metrics = Arc::new(Metrics::new(store.calls().clone()));
     Ok(Broker {
         origin: origin(&audience, config.plain_http),
         audience: audience.clone(),
@@ -64,21 +67,25 @@ pub fn assemble(
             &config.regions,
             config.sts.clone(),
             config.sts_timeouts,
+            store.calls().clone(),
         )?,
         single_flight: SingleFlight::default(),
-        audit: AuditLog::new(clock.clone(), folding),
+        audit: AuditLog::new(clock.clone(), folding, Arc::clone(&metrics)),
         limits: Limits::default(),
+        refused_exchange_limits: RefusedExchangeLimits::default(),
         store,
-        principal_cache: PrincipalCache::default(),
-        search_cache: SearchCache::default(),
+        principal_cache: PrincipalCache::new(Arc::clone(&metrics)),
+        search_cache: SearchCache::new(Arc::clone(&metrics)),
         link_ttl: config.link_ttl,
-        tokens: Tokens::new(audience, config.max_ttl),
+        tokens: Tokens::new(audience, config.max_ttl, Arc::clone(&metrics)),
         default_ttl: config.default_ttl,
+        audit_days: config.audit_days,
         serves_openapi: config.openapi,
         clock,
         download_counts: DownloadCounts::default(),
         events: Events::new(WebhookClient::new()?, bus),
         readiness: Readiness::default(),
+        metrics,
     })
 }
 
@@ -98,13 +105,13 @@ fn origin(audience: &Audience, plain_http: bool) -> String {
 
 /// Connects to the configured event bus, without a call. If an emulator replaces AWS for the store,
 /// it also has the bus.
-async fn open_bus(config: &Config) -> Option<EventBus> {
+async fn open_bus(config: &Config, calls: &ServiceCalls) -> Option<EventBus> {
     let name = config.event_bus.clone()?;
     let emulator = match &config.store {
         StoreLocation::Folder(_) => None,
         StoreLocation::Aws { emulator, .. } => emulator.as_deref(),
     };
-    Some(EventBus::connect(name, emulator, AwsDeadlines::default()).await)
+    Some(EventBus::connect(name, emulator, AwsDeadlines::default(), calls).await)
 }
 
 /// Opens the store, and returns it with the registry host: the configured one, or else the table's.

@@ -3,7 +3,7 @@
 use crate::app::Broker;
 use crate::audit::Folding;
 use crate::boot;
-use crate::config::{Config, TlsFiles};
+use crate::config::{Config, StoreLocation, TlsFiles};
 use crate::error_chain::error_chain;
 use crate::http::Certificate;
 use stile_core::clock::{Clock, rfc3339};
@@ -23,7 +23,7 @@ pub struct Finding {
 pub enum Verdict {
     /// It works.
     Works,
-    /// It works now, and soon it will not, for this reason.
+    /// It works now, and soon it will not, or something is missing, for this reason.
     WorksForNow(String),
     /// It does not work, for this reason.
     Fails(String),
@@ -39,6 +39,7 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
         let verdict = outcome.map_or_else(Verdict::Fails, |()| Verdict::Works);
         findings.push(Finding { part, verdict });
     };
+    let mut audit = None;
     match opened {
         Err(error) => found(config.store.to_string(), Err(error_chain(&error))),
         Ok(broker) => {
@@ -58,6 +59,7 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
                 ),
                 Err(error) => found("keyring".to_owned(), Err(error_chain(&error))),
             }
+            audit = Some(audit_key(&broker, config).await);
             if let Some(bus) = broker.events.bus() {
                 let outcome = bus.look().await.map_err(|error| error_chain(&error));
                 found(format!("event bus {}", bus.name()), outcome);
@@ -73,7 +75,24 @@ pub async fn check(config: &Config, clock: Clock) -> Vec<Finding> {
             }
         }
     }
+    findings.extend(audit);
     findings
+}
+
+/// Tests the audit key. A registry works without one, but then nothing is signed.
+async fn audit_key(broker: &Broker, config: &Config) -> Finding {
+    let folder = matches!(config.store, StoreLocation::Folder(_));
+    let (part, verdict) = match broker.store.audit_key().await {
+        Ok(Some(_)) => ("audit key", Verdict::Works),
+        Ok(None) if folder => ("audit key, which the first start creates", Verdict::Works),
+        Ok(None) => {
+            let missing = "no head of the audit chains is signed, so nobody finds a chain that was \
+                           written again; hint: give `--audit-key KEY`";
+            ("audit key", Verdict::WorksForNow(missing.to_owned()))
+        }
+        Err(error) => ("audit key", Verdict::Fails(error_chain(&error))),
+    };
+    Finding { part: part.to_owned(), verdict }
 }
 
 /// Tests a certificate and its key. Without a host, it does not test the names.

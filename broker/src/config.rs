@@ -2,6 +2,9 @@
 
 mod authorizer_base;
 mod aws_endpoints;
+mod config_error;
+mod metrics;
+mod regions;
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -11,18 +14,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Command, ValueEnum};
-use stile_protocol::audience::{Audience, AudienceError};
+use stile_protocol::audience::Audience;
 use stile_protocol::exchange;
-use stile_protocol::region::{Partition, REGIONS, Region};
+use stile_protocol::region::Region;
 
 pub use self::authorizer_base::AuthorizerBase;
-use crate::authn::gateway::{IamSource, IamSourceError};
-use crate::authn::sigv4::{Endpoint, EndpointError, Endpoints, STS_TIMEOUT, StsTimeouts};
+pub use self::config_error::ConfigError;
+pub use self::metrics::{MetricsConfig, MetricsConfigError, MetricsOptions};
+use crate::authn::gateway::IamSource;
+use crate::authn::sigv4::{Endpoint, Endpoints, STS_TIMEOUT, StsTimeouts};
 use crate::client_source::ClientSource;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_store::{
-    AwsDeadlines, AwsEndpoints, DISK_RESERVE_MIB, EmbeddedDeadlines, EndpointsError, EventBusName,
-    EventBusNameError, Place, STORE_TIMEOUT,
+    AwsDeadlines, AwsEndpoints, DISK_RESERVE_MIB, EmbeddedDeadlines, EventBusName, Place,
+    STORE_TIMEOUT,
 };
 
 /// Returns whether this process is a Lambda function. Lambda sets the address of its runtime API.
@@ -113,6 +118,21 @@ pub struct Options {
     /// Default: the default encryption of the bucket.
     #[arg(long, env = "STILE_BUCKET_KMS_KEY", value_name = "KEY")]
     pub bucket_kms_key: Option<String>,
+
+    /// Sign the heads of the audit chains with this asymmetric KMS key: its id, ARN or alias
+    ///
+    /// Only with `--table`: a data folder has a key of its own. The key needs the usage SIGN_VERIFY
+    /// and the specification ECC_NIST_P256. Default: nothing is signed, so `stile-admin audit verify`
+    /// cannot find a chain that was written again. Example: alias/stile-audit
+    #[arg(long, env = "STILE_AUDIT_KEY", value_name = "KEY")]
+    pub audit_key: Option<String>,
+
+    /// Keep audit events in the data folder for this many days, from 1 to 36500, or 0 for ever
+    ///
+    /// The broker removes whole segments of a chain, and only after it has signed where they end.
+    /// Only with `--data`: on AWS, `stile-admin audit expire` does it. Default: 400. Example: 730
+    #[arg(long, env = "STILE_AUDIT_DAYS", value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=36_500))]
+    pub audit_days: Option<u32>,
 
     /// The endpoints in the variables of the AWS SDK.
     #[command(flatten)]
@@ -228,6 +248,10 @@ pub struct Options {
     #[arg(long, env = "STILE_STS_TIMEOUT", value_name = "SECONDS")]
     pub sts_timeout: Option<u64>,
 
+    /// The options of metrics.
+    #[command(flatten)]
+    pub metrics: MetricsOptions,
+
     /// Log at this level: error, warn, info, debug, or per module as in `info,stile_broker=debug`
     #[arg(long, env = "STILE_LOG", value_name = "LEVEL", default_value = "info")]
     pub log: String,
@@ -323,92 +347,17 @@ pub struct Config {
     pub fips: bool,
     /// The endpoints that replace those of STS.
     pub sts: Endpoints,
+    /// The number of days for which a data folder keeps audit events. `None`: for ever, or the store
+    /// is on AWS.
+    pub audit_days: Option<u32>,
     /// The longest wait for the store, if it differs from the store's default.
     pub store_timeout: Option<Duration>,
     /// The free disk space that uploads leave, in bytes, if it differs from the store's default.
     pub disk_reserve: Option<u64>,
     /// The time limits for STS.
     pub sts_timeouts: StsTimeouts,
-}
-
-/// The reason why a configuration is not valid.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The host is not a registry host.
-    #[error("`--host` is not a registry host")]
-    Host(#[source] AudienceError),
-    /// The host is missing.
-    #[error(
-        "`--host` is required with `--data`; hint: use the host that users write in Terraform, for example `--host registry.example.com`"
-    )]
-    NoHost,
-    /// AWS does not have the region.
-    #[error("`--regions`: AWS has no region `{0}`")]
-    Region(String),
-    /// The region has no FIPS endpoint.
-    #[error(
-        "`--fips`: region `{0}` has no FIPS endpoint; hint: list only regions with a FIPS endpoint in `--regions`"
-    )]
-    NoFips(&'static str),
-    /// The longest lifetime is out of bounds.
-    #[error("`--max-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
-    MaxTtl,
-    /// The default lifetime is out of bounds.
-    #[error("`--default-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
-    DefaultTtl,
-    /// The trusted API has no valid name.
-    #[error("`--iam-source` is not valid")]
-    IamSource(#[source] IamSourceError),
-    /// The base path of the authorizer is not valid.
-    #[error(
-        "`--authorizer-base` must be a path of letters, digits, `-`, `_` and `.`, such as `/` or `/terraform`"
-    )]
-    AuthorizerBase,
-    /// The event bus has no valid name.
-    #[error("`--event-bus` is not valid")]
-    EventBus(#[source] EventBusNameError),
-    /// The lifetime of signed URLs is out of bounds.
-    #[error("`--link-ttl` must be from {min} to {max} seconds", min = LINK_TTL.start(), max = LINK_TTL.end())]
-    LinkTtl,
-    /// The timeout for the store is out of bounds.
-    #[error("`--store-timeout` must be from {min} to {max} seconds", min = STORE_TIMEOUT.start(), max = STORE_TIMEOUT.end())]
-    StoreTimeout,
-    /// The disk reserve is out of bounds.
-    #[error("`--disk-reserve` must be from {min} to {max} MiB", min = DISK_RESERVE_MIB.start(), max = DISK_RESERVE_MIB.end())]
-    DiskReserve,
-    /// The timeout for STS is out of bounds.
-    #[error("`--sts-timeout` must be from {min} to {max} seconds", min = STS_TIMEOUT.start(), max = STS_TIMEOUT.end())]
-    StsTimeout,
-    /// The configuration has no store, or two.
-    #[error(
-        "exactly one of `--data` and `--table` is required; hint: use `--data DIR`, or `--table NAME --bucket NAME --kms-key KEY`"
-    )]
-    Store,
-    /// The AWS SDK cannot use one of its variables.
-    #[error(transparent)]
-    AwsEndpoints(#[from] EndpointsError),
-    /// A flag of the store on AWS is missing.
-    #[error("`--table` requires `{0}`")]
-    MissingFlag(&'static str),
-    /// A flag of the store on AWS is set for an embedded store.
-    #[error("`{0}` requires `--table`, and cannot be used with `--data`")]
-    FlagOfTable(&'static str),
-    /// A flag of the embedded store is set for a store on AWS.
-    #[error("`{0}` requires `--data`, and cannot be used with `--table`")]
-    FlagOfFolder(&'static str),
-    /// A process on this machine could impersonate any principal in a store on AWS.
-    #[error(
-        "a loopback `--sts-endpoint` cannot be combined with a real AWS table: any local process could impersonate any principal; hint: remove it, or set `AWS_ENDPOINT_URL` to an emulator on this machine, and no variable of one service such as `AWS_ENDPOINT_URL_S3`"
-    )]
-    LoopbackSts,
-    /// An endpoint for STS is not valid.
-    #[error("`--sts-endpoint` is not valid")]
-    Sts(#[source] EndpointError),
-    /// Tokens would cross the network without encryption.
-    #[error(
-        "`--listen {0}` is not a loopback address, and without TLS others could read tokens; hint: set `--tls-cert` and `--tls-key`, or `--behind-proxy` if a proxy terminates TLS"
-    )]
-    PlainHttp(SocketAddr),
+    /// The settings of metrics.
+    pub metrics: MetricsConfig,
 }
 
 impl Config {
@@ -454,7 +403,7 @@ impl TryFrom<Options> for Config {
         if event_bus.is_some() {
             options.aws_endpoints.check()?;
         }
-        let regions = regions(&without_empty(&options.regions), options.fips)?;
+        let regions = regions::enabled(&without_empty(&options.regions), options.fips)?;
         let store = store_location(&options)?;
         if host.is_none() && matches!(store, StoreLocation::Folder(_)) {
             return Err(ConfigError::NoHost);
@@ -478,6 +427,11 @@ impl TryFrom<Options> for Config {
         if disk_reserve.is_some_and(|mib| !DISK_RESERVE_MIB.contains(&mib)) {
             return Err(ConfigError::DiskReserve);
         }
+        let audit_days = match store {
+            StoreLocation::Folder(_) => Some(options.audit_days.unwrap_or(AUDIT_DAYS)),
+            StoreLocation::Aws { .. } => None,
+        };
+        let audit_days = audit_days.filter(|days| *days > 0);
         let sts_timeout = within(options.sts_timeout, &STS_TIMEOUT)
             .map_err(|OutOfBounds| ConfigError::StsTimeout)?;
         let endpoints = without_empty(&options.sts_endpoint)
@@ -506,8 +460,10 @@ impl TryFrom<Options> for Config {
             link_ttl: options.link_ttl,
             fips: options.fips,
             sts,
+            audit_days,
             store_timeout,
             disk_reserve: disk_reserve.map(|mib| mib << 20),
+            metrics: options.metrics.try_into()?,
             sts_timeouts: sts_timeout.map_or_else(StsTimeouts::default, StsTimeouts::within),
         })
     }
@@ -536,12 +492,16 @@ fn without_empty(list: &[String]) -> Vec<String> {
 /// than the lifetime of the credentials that sign them.
 const LINK_TTL: RangeInclusive<i64> = 60..=3600;
 
+/// The number of days for which a data folder keeps audit events by default: a year, and time to look.
+pub const AUDIT_DAYS: u32 = 400;
+
 /// Returns the location of the store that the flags select.
 fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
     let parts = [
         ("--bucket", options.bucket.is_some()),
         ("--kms-key", options.kms_key.is_some()),
         ("--bucket-kms-key", options.bucket_kms_key.is_some()),
+        ("--audit-key", options.audit_key.is_some()),
     ];
     match (&options.data, &options.table) {
         (Some(folder), None) => match parts.iter().find(|(_, given)| *given) {
@@ -555,12 +515,16 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
         (None, Some(_)) if options.disk_reserve.is_some() => {
             Err(ConfigError::FlagOfFolder("--disk-reserve"))
         }
+        (None, Some(_)) if options.audit_days.is_some() => {
+            Err(ConfigError::FlagOfFolder("--audit-days"))
+        }
         (None, Some(table)) => {
             let place = Place {
                 table: table.clone(),
                 bucket: options.bucket.clone().ok_or(ConfigError::MissingFlag("--bucket"))?,
                 kms_key: options.kms_key.clone().ok_or(ConfigError::MissingFlag("--kms-key"))?,
                 bucket_kms_key: options.bucket_kms_key.clone(),
+                audit_key: options.audit_key.clone(),
             };
             options.aws_endpoints.check()?;
             let emulator = aws_endpoints::emulator(&options.aws_endpoints).map(str::to_owned);
@@ -568,27 +532,6 @@ fn store_location(options: &Options) -> Result<StoreLocation, ConfigError> {
         }
         _ => Err(ConfigError::Store),
     }
-}
-
-/// Returns the enabled regions: the named ones, or every commercial region.
-fn regions(named: &[String], fips: bool) -> Result<Vec<&'static Region>, ConfigError> {
-    if named.is_empty() {
-        return Ok(REGIONS
-            .iter()
-            .filter(|region| region.partition == Partition::Aws && region.host(fips).is_some())
-            .collect());
-    }
-    named
-        .iter()
-        .map(|name| {
-            let region = Region::named(name).ok_or_else(|| ConfigError::Region(name.clone()))?;
-            if region.host(fips).is_none() {
-                Err(ConfigError::NoFips(region.name))
-            } else {
-                Ok(region)
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ pub mod error_chain;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod http;
+pub mod metrics;
 pub mod per_key_limit;
 pub mod principal_cache;
 pub mod search_cache;

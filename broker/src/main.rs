@@ -10,8 +10,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use stile_broker::app::audit_heads::{SIGN_INTERVAL, sign_audit_heads, sign_last};
 use stile_broker::app::event_sender::{SEND_INTERVAL, send_events};
-use stile_broker::app::{SWEEP_INTERVAL, sweep_store, usage};
+use stile_broker::app::{
+    BACKLOG_INTERVAL, Broker, SWEEP_INTERVAL, sweep_store, usage, watch_backlog,
+};
 use stile_broker::audit::Folding;
 use stile_broker::check::Verdict;
 use stile_broker::config::{Config, LogFormat, Options, under_lambda, without_empty_variables};
@@ -139,8 +142,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let config = Config::try_from(options)?;
     let tls = config.tls.as_ref().map(Certificate::read).transpose()?.map(Tls::new);
     let broker = Arc::new(boot::open(&config, Clock::system(), Folding::ByMinute).await?);
+    let metrics = metrics_server(&config).await?;
     broker.store.record_served_host().await?;
     broker.ready().await?;
+    broker.store.create_audit_key().await?;
+    tokio::spawn(sign_audit_heads(Arc::clone(&broker), SIGN_INTERVAL));
     tokio::spawn(sweep_store(Arc::clone(&broker), SWEEP_INTERVAL));
     tokio::spawn(send_events(Arc::clone(&broker), SEND_INTERVAL));
     let host = broker.audience.clone();
@@ -151,8 +157,12 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     });
     tokio::spawn(http::reload_certificate(reloader, hangup, RELOAD_INTERVAL));
     let server = http::Server::bind(config.listen, tls).await?.with_clients(config.clients);
+    let server = server.counting(broker.metrics.connections().clone());
     let address = server.address().context("cannot read the address of the listening socket")?;
     tracing::info!(%host, "listening on {scheme}://{address}");
+    if let Some(metrics) = metrics {
+        serve_metrics(metrics, &broker)?;
+    }
     if config.sts.is_loopback() {
         tracing::warn!(
             "a server on this machine replaces STS: it can give every caller any identity"
@@ -169,7 +179,25 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     });
     tokio::select! { () = served => {}, () = audit.write_ended_windows() => {} }
     usage::flush(&broker).await;
+    sign_last(&broker).await;
     audit.flush();
+    Ok(())
+}
+
+/// Binds the endpoint of metrics, if the configuration has one.
+async fn metrics_server(config: &Config) -> anyhow::Result<Option<http::Server>> {
+    let Some(address) = config.metrics.listen else { return Ok(None) };
+    let server = http::Server::bind(address, None).await;
+    Ok(Some(server.context("`--metrics-listen` does not work")?.for_metrics()))
+}
+
+/// Serves metrics until the program ends.
+fn serve_metrics(server: http::Server, broker: &Arc<Broker>) -> anyhow::Result<()> {
+    let address = server.address().context("cannot read the address of the listening socket")?;
+    tracing::info!("metrics are at http://{address}/metrics");
+    tokio::spawn(watch_backlog(Arc::clone(broker), BACKLOG_INTERVAL));
+    let router = http::metrics_router(Arc::clone(broker));
+    tokio::spawn(async move { server.run(router, std::future::pending()).await });
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quick_cache::sync::Cache;
 
+use crate::metrics::{self, Metrics};
 use crate::shared_failure_mutex::SharedFailureMutex;
 use stile_core::grants::PrincipalState;
 use stile_core::principal::Principal;
@@ -47,15 +48,15 @@ impl CachedState {
 #[derive(Debug)]
 pub struct PrincipalCache {
     entries: Cache<Principal, Arc<CacheEntry>>,
-}
-
-impl Default for PrincipalCache {
-    fn default() -> Self {
-        Self { entries: Cache::new(CAPACITY) }
-    }
+    metrics: Arc<Metrics>,
 }
 
 impl PrincipalCache {
+    /// Creates an empty cache.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { entries: Cache::new(CAPACITY), metrics }
+    }
+
     /// Returns the state of a token's principal: from the cache for ten seconds, then from the
     /// store.
     ///
@@ -74,18 +75,18 @@ impl PrincipalCache {
                 .unwrap_or_default(),
         };
         if let Some(cached) = entry.cached().filter(|cached| cached.younger_than(FRESH, now)) {
-            return Ok(cached.state);
+            return Ok(self.hit(&cached));
         }
         let mut failed_at = entry.failed_at.lock().await;
         let cached = entry.cached();
         if let Some(cached) = cached.as_ref().filter(|cached| cached.younger_than(FRESH, now)) {
-            return Ok(Arc::clone(&cached.state));
+            return Ok(self.hit(cached));
         }
         let usable = cached.filter(|cached| cached.younger_than(STALE, now));
         let failed_recently = failed_at.failed_while_waiting()
             || failed_at.is_some_and(|(at, _)| (0..FRESH).contains(&now.saturating_sub(at)));
         if let Some(cached) = usable.as_ref().filter(|_| failed_recently) {
-            return Ok(Arc::clone(&cached.state));
+            return Ok(self.hit(cached));
         }
         if failed_at.failed_while_waiting() {
             let kind = failed_at.map_or(StoreErrorKind::Unavailable, |(_, kind)| kind);
@@ -94,6 +95,7 @@ impl PrincipalCache {
                 "the state of the principal could not be read a moment ago",
             ));
         }
+        self.metrics.missed(metrics::Cache::Principals);
         let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
         match (store.principal_state(principals).await, usable) {
             (Ok(state), _) => {
@@ -101,6 +103,7 @@ impl PrincipalCache {
                 *entry.cached.write().unwrap_or_else(PoisonError::into_inner) =
                     Some(CachedState { state: Arc::clone(&state), read_at: now });
                 *failed_at = None;
+                self.metrics.revocations_read(now);
                 Ok(state)
             }
             (Err(error), Some(cached)) => {
@@ -129,6 +132,14 @@ impl PrincipalCache {
     }
 }
 
+impl PrincipalCache {
+    /// Counts an answer of the cache, and returns it.
+    fn hit(&self, cached: &CachedState) -> Arc<PrincipalState> {
+        self.metrics.hit(metrics::Cache::Principals);
+        Arc::clone(&cached.state)
+    }
+}
+
 impl CacheEntry {
     fn cached(&self) -> Option<CachedState> {
         self.cached.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -138,6 +149,7 @@ impl CacheEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::unread;
     use stile_store::EmbeddedDeadlines;
 
     #[tokio::test]
@@ -145,13 +157,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         Store::init_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let store = Store::open_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
-        let principal_cache = PrincipalCache { entries: Cache::new(50) };
+        let principal_cache =
+            PrincipalCache { entries: Cache::new(50), ..PrincipalCache::new(unread()) };
         for n in 0..500 {
             let principal =
                 Principal::parse_stored(&format!("aws:111122223333:role/r{n}")).unwrap();
             principal_cache.recent(&principal, &store, 0).await.unwrap();
         }
         assert!(principal_cache.entries.len() <= 50, "{}", principal_cache.entries.len());
-        assert!(PrincipalCache::default().entries.capacity() <= CAPACITY as u64);
+        assert!(PrincipalCache::new(unread()).entries.capacity() <= CAPACITY as u64);
     }
 }

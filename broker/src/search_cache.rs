@@ -10,6 +10,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use stile_protocol::names::Namespace;
 use tokio::sync::Mutex;
 
+use crate::metrics::{self, Metrics};
 use stile_core::grants::PermittedNamespaces;
 use stile_core::search::SearchIndex;
 use stile_store::{Store, StoreError};
@@ -59,20 +60,21 @@ pub struct SearchCache {
     namespaces: std::sync::Mutex<Option<CachedNamespaces>>,
     /// Its holder reads the list of modules.
     namespaces_reader: Mutex<()>,
+    metrics: Arc<Metrics>,
 }
 
-impl Default for SearchCache {
-    fn default() -> Self {
+impl SearchCache {
+    /// Creates an empty cache.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             indexes: indexes(),
             readers: Cache::new(NAMESPACES),
             namespaces: std::sync::Mutex::default(),
             namespaces_reader: Mutex::default(),
+            metrics,
         }
     }
-}
 
-impl SearchCache {
     /// Returns the words of a namespace that the reach permits. They are empty if it does not.
     pub async fn recent(
         &self,
@@ -94,6 +96,7 @@ impl SearchCache {
         if let Some(index) = self.fresh(reach, namespace, now) {
             return Ok(index);
         }
+        self.metrics.missed(metrics::Cache::Search);
         let entries = store.search_entries(reach, namespace).await?;
         // It takes a tenth of a second for thousands of modules.
         let index = tokio::task::spawn_blocking(move || SearchIndex::new(entries)).await;
@@ -164,7 +167,9 @@ impl SearchCache {
         now: i64,
     ) -> Option<Arc<SearchIndex>> {
         let cached = reach.permits(namespace).then(|| self.indexes.get(namespace))??;
-        is_fresh(cached.read_at, now).then_some(cached.index)
+        let index = is_fresh(cached.read_at, now).then_some(cached.index)?;
+        self.metrics.hit(metrics::Cache::Search);
+        Some(index)
     }
 }
 
@@ -198,6 +203,7 @@ mod tests {
     use stile_core::search::SearchEntry;
 
     use super::*;
+    use crate::metrics::unread;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -217,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_words_of_a_namespace_with_thousands_of_modules_stay_in_memory_for_ten_seconds() {
-        let cache = SearchCache::default();
+        let cache = SearchCache::new(unread());
         let namespace: Namespace = "acme".parse().unwrap();
         let index = index(5_000);
         assert!(index.bytes() > 16 << 20, "{} bytes", index.bytes());
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn many_namespaces_take_no_more_memory_than_the_capacity() {
-        let cache = SearchCache::default();
+        let cache = SearchCache::new(unread());
         let index = index(500);
         let bytes = u64::try_from(index.bytes()).unwrap();
         let namespaces = 3 * BYTES / bytes;

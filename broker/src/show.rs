@@ -62,12 +62,21 @@ fn effective(config: &Config, flag: &str) -> Option<Effective> {
             None => Effective::only("the host that the table has"),
         },
         "listen" => Effective::of(&config.listen),
+        "metrics-listen" => Effective::of(&config.metrics.listen?),
         "bucket-kms-key" if !folder => match &config.store {
             StoreLocation::Aws { place, .. } if place.bucket_kms_key.is_none() => {
                 Effective::only("the default encryption of the bucket")
             }
             _ => return None,
         },
+        "audit-key" if folder => Effective::only("the audit key of the data folder"),
+        "audit-key" => match &config.store {
+            StoreLocation::Aws { place, .. } if place.audit_key.is_none() => {
+                Effective::only("none, so nothing is signed")
+            }
+            _ => return None,
+        },
+        "audit-days" if folder => Effective::of(&config.audit_days.unwrap_or_default()),
         "regions" => {
             let names: Vec<&str> = config.regions.iter().map(|region| region.name).collect();
             Effective::of(&names.join(","))

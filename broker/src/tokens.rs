@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 use stile_protocol::audience::Audience;
 
+use crate::metrics::{self, Metrics};
 use crate::shared_failure_mutex::{SharedFailureGuard, SharedFailureMutex};
 use stile_core::clock::rfc3339;
 use stile_core::grants::Entitlement;
@@ -93,11 +94,12 @@ pub struct Tokens {
     reads: SharedFailureMutex<Reads>,
     opened: Cache<[u8; 32], Arc<Opened>>,
     latest: AtomicI64,
+    metrics: Arc<Metrics>,
 }
 
 impl Tokens {
     /// Creates the tokens of this audience, with a lifetime of at most `max_ttl` seconds.
-    pub fn new(audience: Audience, max_ttl: i64) -> Self {
+    pub fn new(audience: Audience, max_ttl: i64, metrics: Arc<Metrics>) -> Self {
         Self {
             audience,
             max_ttl,
@@ -105,6 +107,7 @@ impl Tokens {
             reads: SharedFailureMutex::default(),
             opened: Cache::new(CAPACITY),
             latest: AtomicI64::new(i64::MIN),
+            metrics,
         }
     }
 
@@ -115,6 +118,7 @@ impl Tokens {
             .filter(|keyring| !keyring.rotation_due(now))
             .and_then(|keyring| keyring.minting_key(now).cloned())
         {
+            self.metrics.hit(metrics::Cache::Keyring);
             return Ok(key);
         }
         let mut guard = self.reads.lock().await;
@@ -132,7 +136,7 @@ impl Tokens {
     async fn rotated_key(&self, store: &Store, now: i64) -> Result<Key, KeyError> {
         // If another broker rotates the keyring first, the next iteration reads its result.
         for _ in 0..4 {
-            let keyring = store.keyring().await?;
+            let keyring = self.read(store).await?;
             if !keyring.rotation_due(now) && keyring.minting_key(now).is_some() {
                 return self.cache(keyring, now).minting_key(now).cloned().ok_or(KeyError::Crypto);
             }
@@ -174,8 +178,12 @@ impl Tokens {
         let keyring = self.keyring_with(&sealed.unverified_key_id, store, now).await?;
         let digest: [u8; 32] = Sha256::digest(token).into();
         let opened = match self.opened.get(&digest) {
-            Some(opened) => opened,
+            Some(opened) => {
+                self.metrics.hit(metrics::Cache::Tokens);
+                opened
+            }
             None => {
+                self.metrics.missed(metrics::Cache::Tokens);
                 let opened =
                     Arc::new(self.open_sealed(&sealed, &keyring).ok_or(OpenError::Invalid)?);
                 self.opened.insert(digest, Arc::clone(&opened));
@@ -293,7 +301,7 @@ impl Tokens {
         store: &Store,
         now: i64,
     ) -> Result<(), KeyError> {
-        let read = store.keyring().await;
+        let read = self.read(store).await;
         let failure = read.as_ref().err().map(StoreError::kind);
         (guard.reloaded_at, guard.reload_failure) = (Some(now), failure);
         if failure.is_some() {
@@ -349,10 +357,12 @@ impl Tokens {
     ) -> Result<Arc<Keyring>, OpenError> {
         let has_key = |keyring: &Arc<Keyring>| keyring.key(id).is_some();
         if let Some(keyring) = self.cached().filter(has_key) {
+            self.metrics.hit(metrics::Cache::Keyring);
             return Ok(keyring);
         }
         let mut guard = self.reads.lock().await;
         if let Some(keyring) = self.cached().filter(has_key) {
+            self.metrics.hit(metrics::Cache::Keyring);
             return Ok(keyring);
         }
         share_failure(&guard)?;
@@ -364,7 +374,7 @@ impl Tokens {
                 .unknown_key_failure
                 .map_or(OpenError::Invalid, |kind| recent_failure(kind).into()));
         }
-        let read = store.keyring().await;
+        let read = self.read(store).await;
         let failure = read.as_ref().err().map(StoreError::kind);
         (guard.unknown_key_at, guard.unknown_key_failure) = (Some(now), failure);
         if failure.is_some() {
@@ -373,6 +383,17 @@ impl Tokens {
         }
         let keyring = self.cache(read.map_err(KeyError::Store)?, now);
         if has_key(&keyring) { Ok(keyring) } else { Err(OpenError::Invalid) }
+    }
+
+    /// Reads the keyring from the store.
+    async fn read(&self, store: &Store) -> Result<Keyring, StoreError> {
+        self.metrics.missed(metrics::Cache::Keyring);
+        store.keyring().await
+    }
+
+    /// Returns the creation of the cached key that seals new tokens, in Unix seconds.
+    pub fn key_created_at(&self, now: i64) -> Option<i64> {
+        self.cached()?.minting_key(now).map(Key::created_at)
     }
 
     fn cached(&self) -> Option<Arc<Keyring>> {
@@ -427,6 +448,7 @@ mod tests {
     use stile_protocol::region::Partition;
 
     use super::*;
+    use crate::metrics::unread;
     use stile_store::EmbeddedDeadlines;
 
     /// Returns the entitlement of a role with a grant on all namespaces.
@@ -470,7 +492,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         Store::init_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
         let store = Store::open_folder(folder.path(), EmbeddedDeadlines::default()).unwrap();
-        let mut tokens = Tokens::new(Audience::parse("registry.example.com").unwrap(), 3600);
+        let mut tokens =
+            Tokens::new(Audience::parse("registry.example.com").unwrap(), 3600, unread());
         assert!(tokens.opened.capacity() <= CAPACITY as u64);
         tokens.opened = Cache::new(50);
         let key = tokens.minting_key(&store, 0).await.unwrap();

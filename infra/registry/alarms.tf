@@ -7,6 +7,7 @@ locals {
 
   # Log lines are JSON. There is one for each request, with `code` if it failed, and one for each decision, with `event`.
   # A line with `alarm` means that an operator should look.
+  # With `metrics`, a line of metrics has `decision` and `code` too, but no `event`.
   logged = var.alarms == null ? {} : {
     failures = {
       pattern   = "{ $.level = \"ERROR\" }"
@@ -14,7 +15,7 @@ locals {
       says      = "Requests failed (5xx): the line of the log says why"
     }
     sts_inconsistent = {
-      pattern   = "{ $.code = \"sts_inconsistent\" }"
+      pattern   = "{ ($.code = \"sts_inconsistent\") && ($.event = \"*\") }"
       threshold = 1
       says      = "STS, or a gateway, contradicted itself about a caller: somebody may stand in between"
     }

@@ -13,8 +13,10 @@ locals {
     },
     local.named_host == null ? {} : { STILE_HOST = local.named_host },
     length(local.regions) == 0 ? {} : { STILE_REGIONS = join(",", sort(local.regions)) },
+    { for arn in aws_kms_key.audit[*].arn : "STILE_AUDIT_KEY" => arn },
     { for arn in aws_cloudwatch_event_bus.registry[*].arn : "STILE_EVENT_BUS" => arn },
     var.fips ? { STILE_FIPS = "true" } : {},
+    var.metrics ? { STILE_METRICS_NAMESPACE = local.metrics } : {},
     var.iam_route ? { STILE_IAM_SOURCE = "${local.account}/${aws_apigatewayv2_api.registry[0].id}" } : {},
   )
 

@@ -19,7 +19,8 @@ locals {
 }
 
 data "aws_iam_policy_document" "operator" {
-  # admin/src/commands: grants, the lease on files of grants, revocations, and the lists of them.
+  # admin/src/commands: grants, the lease on files of grants, revocations, and the lists of them. Each change also updates the head of
+  # the chain of its audit event. Only an operator deletes old events.
   statement {
     sid = "AdminTable"
     actions = [
@@ -28,8 +29,20 @@ data "aws_iam_policy_document" "operator" {
       "dynamodb:GetItem",
       "dynamodb:PutItem",
       "dynamodb:Query",
+      "dynamodb:UpdateItem",
     ]
     resources = [aws_dynamodb_table.registry.arn]
+  }
+
+  # admin/src/commands/audit_verify.rs: the public half of the key that signed the heads.
+  dynamic "statement" {
+    for_each = aws_kms_key.audit[*].arn
+
+    content {
+      sid       = "AdminAuditVerify"
+      actions   = ["kms:GetPublicKey"]
+      resources = [statement.value]
+    }
   }
 
   statement {

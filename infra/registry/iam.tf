@@ -1,6 +1,9 @@
 # The function's role: each statement names the code that needs it, and has only actions that this code calls.
 
 locals {
+  # The partitions that requests write, apart from audit events and from grants.
+  written_rows = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "refused *", "search *", "sending *", "upload *", "uploads *", "usage *"]
+
   log_groups_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group"
   log_group_arn  = "${local.log_groups_arn}:/aws/lambda/${var.name}"
   function_arn   = "arn:${local.partition}:lambda:${local.region}:${local.account}:function:${var.name}"
@@ -50,16 +53,47 @@ data "aws_iam_policy_document" "store" {
 
   # store/src/records/dynamodb/table.rs `transact`: IAM checks each write of a transaction. The rows of grants, revocations, limits and
   # the host are not among these. So without `delegated_grants`, an attacker in the function cannot write a grant that survives. One
-  # statement covers both writes of a mint, single use and pin, so the mint also works if IAM checks the transaction as a whole.
+  # statement covers all puts of a transaction, and one all updates, so a transaction also works if IAM checks it as a whole.
+  #
+  # store/src/records/dynamodb/audit.rs: a change and its audit event are one transaction. The broker adds events, and never updates or
+  # deletes one. It updates the head of a chain, which says where the chain ends. A put can replace a row, because IAM cannot demand the
+  # condition of the broker: an attacker in the function can put over an event, and only the log or a head elsewhere shows it.
   statement {
-    sid       = "TableTransact"
-    actions   = ["dynamodb:PutItem", "dynamodb:UpdateItem"]
+    sid       = "TablePut"
+    actions   = ["dynamodb:PutItem"]
     resources = [aws_dynamodb_table.registry.arn]
 
     condition {
       test     = "ForAllValues:StringLike"
       variable = "dynamodb:LeadingKeys"
-      values   = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "search *", "sending *", "upload *", "uploads *", "usage *"]
+      values   = concat(local.written_rows, ["audit events *"])
+    }
+  }
+
+  statement {
+    sid       = "TableUpdate"
+    actions   = ["dynamodb:UpdateItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = concat(local.written_rows, ["audit heads"])
+    }
+  }
+
+  # The chain of operators has the name `*`, which the patterns above cover, too. Only `stile-admin` adds events to it. The operator is
+  # `StringEquals`, so the value is the name of one partition and no pattern.
+  statement {
+    sid       = "OperatorsEventsDeny"
+    effect    = "Deny"
+    actions   = ["dynamodb:PutItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAnyValue:StringEquals"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["audit events *"]
     }
   }
 
@@ -76,7 +110,7 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["grants", "namespace *", "principal *"]
+        values   = ["audit events *", "grants", "namespace *", "principal *"]
       }
     }
   }
@@ -177,6 +211,35 @@ data "aws_iam_policy_document" "store" {
         test     = "StringEquals"
         variable = condition.key
         values   = [condition.value]
+      }
+    }
+  }
+
+  # store/src/keys/audit_key/kms.rs: the broker signs the heads of the audit chains, with this key only.
+  dynamic "statement" {
+    for_each = aws_kms_key.audit[*].arn
+
+    content {
+      sid       = "AuditHeadsSign"
+      actions   = ["kms:GetPublicKey", "kms:Sign"]
+      resources = [statement.value]
+    }
+  }
+
+  # store/src/records/dynamodb/signed_heads.rs: the broker keeps what it signed. It may not delete an audit event. An attacker in
+  # the function can still put one again and sign it: heads from before, in the log or kept elsewhere, show that.
+  dynamic "statement" {
+    for_each = var.audit_signing ? [1] : []
+
+    content {
+      sid       = "AuditHeadsKeep"
+      actions   = ["dynamodb:PutItem"]
+      resources = [aws_dynamodb_table.registry.arn]
+
+      condition {
+        test     = "ForAllValues:StringLike"
+        variable = "dynamodb:LeadingKeys"
+        values   = ["audit signed heads"]
       }
     }
   }

@@ -1,4 +1,5 @@
-# Two separate keys: one that only the broker may use, for the keyring, and one with which AWS encrypts the store.
+# Three separate keys: one that only the broker may use, for the keyring, one with which AWS encrypts the store, and one that
+# signs where the chains of audit events end.
 
 locals {
   # Administration, without use and without grants: no Encrypt, Decrypt, GenerateDataKey, ReEncrypt, CreateGrant.
@@ -192,6 +193,67 @@ data "aws_iam_policy_document" "data_key" {
       test     = "ArnEquals"
       variable = "kms:EncryptionContext:aws:logs:arn"
       values   = concat([local.log_group_arn], local.access_log == 1 ? ["${local.log_groups_arn}:${local.access_log_group}"] : [])
+    }
+  }
+}
+
+# Asymmetric, so that an operator verifies without the right to sign. AWS KMS rotates no asymmetric key.
+resource "aws_kms_key" "audit" {
+  count = var.audit_signing ? 1 : 0
+
+  description              = "Stile ${var.name}: signs where the chains of audit events end"
+  key_usage                = "SIGN_VERIFY"
+  customer_master_key_spec = "ECC_NIST_P256"
+  deletion_window_in_days  = var.key_deletion_days
+  tags                     = var.tags
+
+  # As for the token key: nobody may use the key before its policy exists.
+  policy = data.aws_iam_policy_document.administration.json
+
+  lifecycle {
+    ignore_changes = [policy]
+  }
+}
+
+resource "aws_kms_alias" "audit" {
+  count = var.audit_signing ? 1 : 0
+
+  name          = "alias/${var.name}-audit"
+  target_key_id = aws_kms_key.audit[0].key_id
+}
+
+resource "aws_kms_key_policy" "audit" {
+  count = var.audit_signing ? 1 : 0
+
+  key_id = aws_kms_key.audit[0].key_id
+  policy = data.aws_iam_policy_document.audit_key.json
+}
+
+data "aws_iam_policy_document" "audit_key" {
+  #checkov:skip=CKV_AWS_111:in the policy of a key, the resource * is that key only
+  #checkov:skip=CKV_AWS_356:in the policy of a key, the resource * is that key only
+  source_policy_documents = [data.aws_iam_policy_document.administration.json]
+
+  statement {
+    sid       = "SignHeads"
+    actions   = ["kms:GetPublicKey", "kms:Sign"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = [aws_iam_role.function.arn]
+    }
+  }
+
+  # Principals that IAM allows, such as operators with the output `operator_policy`. The public half signs nothing.
+  statement {
+    sid       = "VerifyHeads"
+    actions   = ["kms:GetPublicKey"]
+    resources = ["*"]
+
+    principals {
+      type        = "AWS"
+      identifiers = ["arn:${local.partition}:iam::${local.account}:root"]
     }
   }
 }

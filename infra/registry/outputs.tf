@@ -35,6 +35,11 @@ output "data_key_arn" {
   value       = aws_kms_key.data.arn
 }
 
+output "audit_key_arn" {
+  description = "The key that signs the heads of the audit chains; null without `audit_signing`."
+  value       = one(aws_kms_key.audit[*].arn)
+}
+
 output "function" {
   description = "Name and ARN of the function."
   value = {
@@ -63,13 +68,16 @@ output "event_bus" {
 
 output "environment" {
   description = "Environment variables with which `stile-admin` works on this registry from anywhere; the function has the same."
-  value = {
-    STILE_HOST    = local.host
-    STILE_TABLE   = aws_dynamodb_table.registry.name
-    STILE_BUCKET  = aws_s3_bucket.modules.id
-    STILE_KMS_KEY = aws_kms_key.token.arn
-    AWS_REGION    = local.region
-  }
+  value = merge(
+    {
+      STILE_HOST    = local.host
+      STILE_TABLE   = aws_dynamodb_table.registry.name
+      STILE_BUCKET  = aws_s3_bucket.modules.id
+      STILE_KMS_KEY = aws_kms_key.token.arn
+      AWS_REGION    = local.region
+    },
+    { for arn in aws_kms_key.audit[*].arn : "STILE_AUDIT_KEY" => arn },
+  )
 }
 
 output "grants_file" {

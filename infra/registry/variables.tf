@@ -332,6 +332,13 @@ variable "delegated_grants" {
   nullable    = false
 }
 
+variable "audit_signing" {
+  description = "Whether the function signs the heads of the audit chains each minute, with a KMS key of its own. Without it, nobody finds a chain of events that a writer to the table wrote again. It needs `schedule`."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "default_ttl" {
   description = "Life in seconds of a token of `GET /v1/token` if the request names none: 60 to 43200, and at most `max_ttl`."
   type        = number
@@ -583,6 +590,13 @@ variable "alarms" {
     condition     = alltrue([for arn in try(var.alarms.actions, []) : startswith(arn, "arn:")])
     error_message = "alarms.actions must be ARNs, of SNS topics for example."
   }
+}
+
+variable "metrics" {
+  description = "Whether the function writes metrics to its log, and the module creates a dashboard of them. CloudWatch has a price for each metric and month: docs/operations.md has an estimate."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "event_bus" {

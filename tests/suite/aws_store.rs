@@ -325,6 +325,7 @@ async fn what_is_missing_is_created_once_and_a_check_names_it() {
         bucket: "no-such-bucket".to_owned(),
         kms_key: "alias/no-such-key".to_owned(),
         bucket_kms_key: None,
+        audit_key: None,
     };
     let nothing = Store::on_aws(&elsewhere, None, &aws.sdk(), time_limits::aws());
     let looked = nothing.diagnose().await;
@@ -365,6 +366,7 @@ async fn the_program_finds_its_store_by_its_environment_and_checks_it() {
         )
     };
     let (_, said) = check(&aws, "");
+    assert!(said.contains("warning audit key: no head of the audit chains is signed"), "{said}");
     for part in ["table", "bucket", "KMS key", "keyring"] {
         assert!(
             said.lines().any(|line| line.starts_with(&format!("ok      {part}"))),

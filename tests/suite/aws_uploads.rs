@@ -164,13 +164,13 @@ async fn an_archive_that_is_put_in_the_bucket_is_checked_and_served_and_the_uplo
         json!({"module": "acme/vpc/aws", "version": "1.0.0", "sha256": sha256, "status": "created", "warnings": []})
     );
     // One read each of the upload session, the version, the versions document and the texts for the
-    // search, the version and the document with the limits of the namespace. A query reads the
-    // webhooks. Three writes: the reservation, the version, and the end of the session. The broker
+    // search, the version and the document with the limits of the namespace, and the head of the
+    // chain of audit events. A query reads the webhooks. Three writes: the reservation, the version, and the end of the session. The broker
     // reads the upload, and puts the metadata and the archive. It also reads the archive back, because
     // the emulator reports no checksum.
     let expected = [
         ("dynamodb BatchGetItem", 2),
-        ("dynamodb GetItem", 2),
+        ("dynamodb GetItem", 3),
         ("dynamodb Query", 1),
         ("dynamodb TransactWriteItems", 3),
         ("s3 GET", 2),

@@ -19,7 +19,7 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::region::REGIONS;
 use stile_store::{BackedUp, Restored, Store, StoreError, StoreErrorKind};
-use stile_tests::broker::operator::{AsOperator as _, operator};
+use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{HOST, Place, TestBroker, deploy, embedded, module_zip, role};
 use stile_tests::process::programs::{ADMIN, program};
 use stile_tests::small_disk::SmallDisk;
@@ -39,7 +39,10 @@ impl Registry {
     /// Starts a registry with the versions 1.0.0 to 1.0.2.
     async fn new() -> Self {
         let test = TestBroker::start();
-        test.store().record_host(&operator(), &Audience::parse(HOST).unwrap()).await.unwrap();
+        test.store()
+            .record_host(&operator(), &Audience::parse(HOST).unwrap(), &kept(0))
+            .await
+            .unwrap();
         test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
         let token = test.token(&deploy(), &[Download, Upload]).await;
         let registry = Self { test, token, folder: tempfile::tempdir().unwrap() };
@@ -103,7 +106,7 @@ async fn back_up(data: &Path, out: &Path, now: i64) -> Result<BackedUp, StoreErr
 }
 
 async fn restore(from: &Path, data: &Path, now: i64) -> Result<Restored, StoreError> {
-    Store::restore_folder(&operator(), from, data, now, |_| {}).await
+    Store::restore_folder(&operator(), from, data, &kept(now), |_| {}).await
 }
 
 /// Returns the listed versions of a restored registry. Each has its archive, and no archive is left.
@@ -111,6 +114,7 @@ async fn whole_versions(restored: &TestBroker) -> BTreeSet<String> {
     restored.advance(121);
     let token = restored.token(&deploy(), &[Download]).await;
     assert_eq!(restored.store().as_operator().leftovers().await.unwrap(), []);
+    assert_eq!(restored.store().as_operator().package_faults().await.unwrap(), []);
     let document = restored.get(VERSIONS, &token).await.json();
     let mut listed = BTreeSet::new();
     for version in document["modules"][0]["versions"].as_array().unwrap() {
@@ -391,7 +395,10 @@ async fn a_backup_is_written_to_no_folder_of_something_else() {
 
     let other = tempfile::tempdir().unwrap();
     let store = embedded(other.path(), time_limits::embedded());
-    store.record_host(&operator(), &Audience::parse("other.example.com").unwrap()).await.unwrap();
+    store
+        .record_host(&operator(), &Audience::parse("other.example.com").unwrap(), &kept(0))
+        .await
+        .unwrap();
     let of_another = folder.join("another");
     back_up(other.path(), &of_another, 0).await.unwrap();
     refused(&of_another, "is of registry `other.example.com`, and the data folder is for").await;

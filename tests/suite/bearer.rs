@@ -222,7 +222,8 @@ async fn a_token_reaches_no_further_than_it_says() {
         ),
     ] {
         assert_eq!(reply.status, 403, "{what}");
-        assert!(reply.text().contains("this token is not for"), "{what}: {}", reply.text());
+        let whose = "this token of `arn:aws:iam::111122223333:role/deploy` is not for `";
+        assert!(reply.text().contains(whose), "{what}: {}", reply.text());
     }
 }
 

@@ -16,7 +16,7 @@ use stile_broker::app::events::Events;
 use stile_core::webhook::{MAX_WEBHOOKS, WebhookUrl};
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::{MAX_WAITING, SendingEnd, Webhook, WebhookAdded};
-use stile_tests::broker::operator::{AsOperator as _, operator};
+use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{Backend, HOST, TestBroker, deploy, module_zip, role};
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{ADMIN, program};
@@ -363,7 +363,7 @@ async fn a_state_of_sending_that_cannot_be_read_stops_no_publish() {
     test.advance(10);
     assert_eq!(publish(&test, "1.1.0", &token).await, 201);
     assert!(test.store().claim(&webhook.destination(), test.time()).await.is_err());
-    assert!(test.store().remove_webhook(&operator(), &webhook.name).await.unwrap());
+    assert!(test.store().remove_webhook(&operator(), &webhook.name, &kept(7)).await.unwrap());
     add(&test, "ci", &receiver.url("/")).await;
     test.advance(10);
     assert_eq!(publish(&test, "1.2.0", &token).await, 201);
@@ -412,8 +412,8 @@ async fn a_receiver_that_is_gone_gets_no_more_events_until_it_is_added_again() {
     let listed = test.store().webhooks(&operator()).await.unwrap();
     assert_eq!(listed[0].gone_at, Some(test.time() - 3600));
     let name = &webhook.name;
-    assert!(test.store().remove_webhook(&operator(), name).await.unwrap());
-    assert!(!test.store().remove_webhook(&operator(), name).await.unwrap());
+    assert!(test.store().remove_webhook(&operator(), name, &kept(7)).await.unwrap());
+    assert!(!test.store().remove_webhook(&operator(), name, &kept(7)).await.unwrap());
     let again = add(&test, "ci", &receiver.url("/")).await;
     assert!(again.id != webhook.id && again.secret != webhook.secret);
     test.advance(10);
@@ -430,7 +430,7 @@ async fn the_events_of_a_webhook_that_is_removed_go_with_it() {
     for version in ["1.0.0", "1.1.0"] {
         assert_eq!(publish(&test, version, &token).await, 201);
     }
-    assert!(test.store().remove_webhook(&operator(), &removed.name).await.unwrap());
+    assert!(test.store().remove_webhook(&operator(), &removed.name, &kept(7)).await.unwrap());
     let nothing = test.store().claim(&removed.destination(), test.time()).await.unwrap();
     assert!(nothing.is_none());
     // This process still knows the webhook for some seconds.
@@ -583,7 +583,8 @@ async fn a_registry_has_few_webhooks_and_each_name_once() {
     for (name, expected) in [("hook-0", WebhookAdded::Exists), ("one-more", WebhookAdded::TooMany)]
     {
         let url = WebhookUrl::parse("https://example.com/").unwrap();
-        let added = test.store().add_webhook(&operator(), name.parse().unwrap(), url, 7).await;
+        let added =
+            test.store().add_webhook(&operator(), name.parse().unwrap(), url, &kept(7)).await;
         assert_eq!(added.unwrap(), expected);
     }
 }

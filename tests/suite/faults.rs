@@ -3,6 +3,9 @@
 //!
 //! A step is one AWS call of a healthy run of the flow. From that step on every call fails, retries
 //! included. The test finds the steps itself, so it also covers a step that is added later.
+//!
+//! One call is best effort: the record of a refused exchange. Its failure changes no answer, as
+//! `explain_request.rs` shows.
 
 use stile_tests::aws::proxy::Fault;
 use stile_tests::broker::{Backend, TestBroker};

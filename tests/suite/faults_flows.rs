@@ -339,7 +339,7 @@ impl Case<'_> {
                         .update_grant(self.who(), "acme".parse().unwrap(), change)
                         .await
                         .map(|updated| {
-                            assert!(matches!(updated, Updated::Done(_)), "{updated:?}");
+                            assert!(matches!(updated, Updated::Done { .. }), "{updated:?}");
                         }),
                 )
             }

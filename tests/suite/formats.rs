@@ -15,7 +15,8 @@ use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::region::REGIONS;
 use stile_store::{LimitChange, LimitsSet, Store};
 use stile_tests::aws::emulated::EmulatedAws;
-use stile_tests::broker::operator::{AsOperator as _, operator};
+use stile_tests::broker::kept_events::kept_events;
+use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{ACCOUNT, HOST, Place, TestBroker, module_zip};
 use stile_tests::process::previous::Release;
 use stile_tests::process::programs::{ADMIN, BROKER};
@@ -127,7 +128,7 @@ async fn a_folder_of_an_earlier_release_is_backed_up_without_a_migration_and_res
         let pending = Store::pending_migration(data.path(), limits).unwrap();
         assert_eq!(pending.from, 0, "{release}: the data folder is as it was");
         let new = out.with_file_name("new");
-        Store::restore_folder(&operator(), &out, &new, 0, |_| {}).await.unwrap();
+        Store::restore_folder(&operator(), &out, &new, &kept(0), |_| {}).await.unwrap();
         let restored = Store::open_folder(&new, limits).unwrap();
         assert_eq!(restored.as_operator().leftovers().await.unwrap(), [], "{release}");
         assert!(!restored.as_operator().grants(None, None).await.unwrap().is_empty(), "{release}");
@@ -280,5 +281,11 @@ async fn goes_on(registry: &Registry, release: &str, kind: &str) -> String {
     until(200, 401, async || whoami(&broker, &new).await).await;
     let again = mint("new", false).await.unwrap();
     assert_eq!(whoami(&broker, &again).await, 200, "{release} {kind}: a new key follows");
+    let kept = kept_events(&registry.store()).await;
+    let kinds = |chain: &str| -> Vec<&str> {
+        kept[chain].iter().map(|event| event["event"].as_str().unwrap()).collect()
+    };
+    assert_eq!(kinds("acme"), ["publish", "grant"], "{release} {kind}");
+    assert_eq!(kinds("*"), ["lift", "revoke", "key"], "{release} {kind}");
     broker.log()
 }

@@ -12,7 +12,7 @@ use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_store::{Deleted, GRANT_LEASE, LeaseTaken, LeaseWatch, Leased, Store};
 use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::aws::moto::Moto;
-use stile_tests::broker::operator::{AsOperator as _, operator};
+use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{Backend, embedded};
 use stile_tests::process::home::{CommandOutput, Home};
@@ -471,11 +471,12 @@ async fn who_lost_the_lease_changes_no_grant_however_late_the_change_arrives() {
     let [old] = grants.as_slice() else { panic!("{grants:?}") };
     let access = operator.grant_access(old.namespace.clone());
     let (who, tag) = (old.principal.clone(), GrantTag::of(old));
-    let late = test.store.delete_grant_under(&mut first, &access, who.clone(), &tag).await;
+    let late =
+        test.store.delete_grant_under(&mut first, &access, who.clone(), &tag, &kept(0)).await;
     assert_eq!(late.unwrap(), Leased::Lost);
     assert_eq!(test.grants().await, grants);
-    let deleted = test.store.delete_grant_under(&mut second, &access, who, &tag).await;
-    assert_eq!(deleted.unwrap(), Leased::Done(Deleted::Done));
+    let deleted = test.store.delete_grant_under(&mut second, &access, who, &tag, &kept(0)).await;
+    assert_eq!(deleted.unwrap(), Leased::Done(Deleted::Done(Some(old.clone()))));
     test.store.end_grant_lease(first).await.unwrap();
     assert!(take(&mut LeaseWatch::default(), Duration::ZERO).await.is_none());
     test.store.end_grant_lease(second).await.unwrap();

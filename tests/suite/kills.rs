@@ -20,6 +20,7 @@ use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_store::Store;
 use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::kept_events::kept_events;
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{Backend, deploy, embedded, module_zip, role};
@@ -402,6 +403,13 @@ impl Registry {
             .flatten()
             .map(|listed| listed["version"].as_str().unwrap())
             .collect();
+        let kept = kept_events(&self.store).await.remove("acme").unwrap_or_default();
+        let published = kept.iter().filter(|event| event["event"] == "publish");
+        let published: Vec<&str> = published
+            .map(|event| event["package"].as_str().unwrap().split_once(' ').unwrap().1)
+            .collect();
+        assert_eq!(published.len(), listed.len(), "{what}: one event for each version");
+        assert!(published.iter().all(|version| listed.contains(version)), "{what}");
         for version in &self.ledger.acknowledged {
             assert!(
                 listed.contains(version.as_str()),

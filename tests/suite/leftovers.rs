@@ -378,7 +378,7 @@ async fn a_repair_deletes_the_old_archives_that_no_version_names_and_lists_them(
     assert_eq!(check(&home, &repair).await, [] as [Value; 0]);
 
     let database = Connection::open(test.data().join("stile.sqlite3")).unwrap();
-    database.execute_batch("DELETE FROM module_versions").unwrap();
+    database.execute_batch("DELETE FROM module_versions; DELETE FROM modules").unwrap();
     set_written_at(&left[1], system_time() - 31 * DAY);
     let arguments = ["store", "check", "--data", data, "--repair"];
     let ran = home.run(&program(ADMIN), &arguments).await;

@@ -5,6 +5,12 @@ use stile_tests::broker::Backend;
 
 const BACKEND: Backend = Backend::Aws;
 
+#[path = "audit_api.rs"]
+mod audit_api;
+#[path = "audit_heads.rs"]
+mod audit_heads;
+#[path = "audit_secrets.rs"]
+mod audit_secrets;
 #[path = "bearer.rs"]
 mod bearer;
 #[path = "corpus.rs"]
@@ -17,14 +23,26 @@ mod events;
 mod exchange;
 #[path = "exchange_with_sts.rs"]
 mod exchange_with_sts;
+#[path = "explain.rs"]
+mod explain;
+#[path = "explain_request.rs"]
+mod explain_request;
 #[path = "grant_plan.rs"]
 mod grant_plan;
 #[path = "grants_api.rs"]
 mod grants_api;
 #[path = "grants_list.rs"]
 mod grants_list;
+#[path = "grants_program.rs"]
+mod grants_program;
+#[path = "grants_program_file.rs"]
+mod grants_program_file;
 #[path = "grants_raise.rs"]
 mod grants_raise;
+#[path = "kept_events.rs"]
+mod kept_events;
+#[path = "kept_events_damaged.rs"]
+mod kept_events_damaged;
 #[path = "life.rs"]
 mod life;
 #[path = "life_programs.rs"]
@@ -35,6 +53,8 @@ mod lifecycle;
 mod load;
 #[path = "metadata.rs"]
 mod metadata;
+#[path = "metrics.rs"]
+mod metrics;
 #[path = "modules.rs"]
 mod modules;
 #[path = "notices.rs"]
@@ -61,6 +81,8 @@ mod sources;
 mod sources_git;
 #[path = "store.rs"]
 mod store;
+#[path = "store_check.rs"]
+mod store_check;
 #[path = "terraform.rs"]
 mod terraform;
 #[path = "uploads.rs"]

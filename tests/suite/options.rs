@@ -28,7 +28,7 @@ fn said_once(ran: &CommandOutput, what: &str) {
 }
 
 /// Wrong values of options of the broker.
-const WRONG: [(&str, &str); 19] = [
+const WRONG: [(&str, &str); 21] = [
     ("--host", "localhost"),
     ("--listen", "nowhere"),
     ("--listen", "0.0.0.0:8443"),
@@ -46,6 +46,8 @@ const WRONG: [(&str, &str); 19] = [
     ("--sts-timeout", "601"),
     ("--log", "stile_broker=loud"),
     ("--log-format", "yaml"),
+    ("--metrics-listen", "0.0.0.0:9464"),
+    ("--metrics-namespace", "AWS/Lambda"),
     ("--bucket", "acme"),
     ("--tls-cert", "/nothing/here.pem"),
 ];

@@ -8,6 +8,7 @@ use serde_json::Value;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission::{Download, Upload};
 use stile_tests::aws::emulated::EmulatedAws;
+use stile_tests::broker::kept_events::kept_events;
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{HOST, allow, deploy, module_zip, role};
 use stile_tests::process::programs::{Broker, Setup, free_port};
@@ -122,4 +123,7 @@ async fn of_twenty_who_create_one_version_through_four_processes_one_does_and_te
         assert_eq!(registry.listed(process).await, expected, "through process {process}");
     }
     assert_eq!(registry.aws.objects().await, 12, "who loses the race stores nothing");
+    let mut events = kept_events(&registry.aws.store(None)).await.remove("acme").unwrap();
+    events.retain(|event| event["event"] == "publish");
+    assert_eq!(events.len(), 12, "one for each version");
 }

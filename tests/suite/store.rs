@@ -72,7 +72,7 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
     let added = Grant { permissions: permissions(&[Download, Upload]), ..first.clone() };
     assert_eq!(
         store.as_operator().update_grant(deploy.clone(), acme(), add).await.unwrap(),
-        Updated::Done(added)
+        Updated::Done { before: first.clone(), after: added.clone() }
     );
     let swap = Change {
         clear: permissions(&[Download]),
@@ -80,16 +80,16 @@ async fn a_grant_is_made_once_changed_by_name_and_removed_once() {
         ..Change::default()
     };
     let swapped =
-        Grant { permissions: permissions(&[Upload]), expires_at: Some(NOW + 90), ..first };
+        Grant { permissions: permissions(&[Upload]), expires_at: Some(NOW + 90), ..first.clone() };
     assert_eq!(
         store.as_operator().update_grant(deploy.clone(), acme(), swap).await.unwrap(),
-        Updated::Done(swapped.clone())
+        Updated::Done { before: added, after: swapped.clone() }
     );
     let never = Change { expires_at: ExpiryChange::Never, ..Change::default() };
-    let endless = Grant { expires_at: None, ..swapped };
+    let endless = Grant { expires_at: None, ..swapped.clone() };
     assert_eq!(
         store.as_operator().update_grant(deploy.clone(), acme(), never).await.unwrap(),
-        Updated::Done(endless.clone())
+        Updated::Done { before: swapped, after: endless.clone() }
     );
     let none = Change { clear: permissions(&[Upload]), ..Change::default() };
     assert_eq!(
@@ -130,7 +130,9 @@ async fn of_two_editors_who_saw_the_same_grant_only_the_first_changes_or_deletes
         store.update_grant_if(deploy.clone(), acme(), add(CreateGrant), &tag),
     );
     let (changed, refused) = match (first.unwrap(), second.unwrap()) {
-        (Updated::Done(changed), refused) | (refused, Updated::Done(changed)) => (changed, refused),
+        (Updated::Done { after, .. }, refused) | (refused, Updated::Done { after, .. }) => {
+            (after, refused)
+        }
         neither => panic!("{neither:?}"),
     };
     assert_eq!(refused, Updated::Differs(changed.clone()));
@@ -139,7 +141,7 @@ async fn of_two_editors_who_saw_the_same_grant_only_the_first_changes_or_deletes
     assert_eq!(store.grants(None, None).await.unwrap(), std::slice::from_ref(&changed));
     let tag = GrantTag::of(&changed);
     let deleted = store.delete_grant_if(deploy.clone(), acme(), &tag).await.unwrap();
-    assert_eq!(deleted, Deleted::Done);
+    assert_eq!(deleted, Deleted::Done(Some(changed.clone())));
     let again = Grant { created_at: NOW + 1, ..changed };
     store.create_grant(again.clone(), None).await.unwrap();
     let deleted = store.delete_grant_if(deploy, acme(), &tag).await.unwrap();

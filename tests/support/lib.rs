@@ -8,8 +8,10 @@
 //! | [`sts`] | throw-away identities, proofs that they sign, and a local STS that verifies signatures |
 //! | [`process`] | the three programs, child processes, home folders and Python environments |
 //! | [`broker`] | the real broker in the process of a test, in memory or over TLS, and its log |
+//! | [`between`] | a layer in front of the broker that holds, answers or cuts one request |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
+//! | [`audited_registry`] | a store with signed audit chains, and a hand that changes its rows |
 //! | [`git_server`] | a git repository over HTTPS on loopback |
 //! | [`webhook_receiver`] | a receiver of webhooks over HTTPS on loopback |
 //! | [`raw_archive`] | archives byte by byte, with random changes, and unpacked by other programs |
@@ -29,8 +31,10 @@
     reason = "a helper that fails must fail its test at once"
 )]
 
+pub mod audited_registry;
 pub mod aws;
 pub mod bench;
+pub mod between;
 pub mod broker;
 pub mod demo;
 pub mod dev_ca;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use stile_protocol::names::{Permission, Permissions};
 
-use crate::target::StoreTarget;
+use crate::target::AnyTarget;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum GrantVerb {
@@ -15,10 +15,16 @@ pub(crate) enum GrantVerb {
     /// different one is an error; use `update` for that. A notice names each namespace, account or role
     /// that nothing else in the store mentions, and the nearest known name.
     ///
+    /// Through the API, with `--registry-host`, you need `create_grant` and each permission of the
+    /// grant. Only an operator creates grants on `*` and of accounts, and sets pins.
+    ///
     /// Example: `stile-admin grant create --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --download --expires 90d`
     Create(GrantCreate),
     /// Change the named permissions of a grant, and no others
+    ///
+    /// With `--registry-host`, it reads the grant first. If others change the grant meanwhile, it
+    /// changes nothing, with exit code 1.
     ///
     /// Example: `stile-admin grant update --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --upload --download=false`
@@ -27,15 +33,21 @@ pub(crate) enum GrantVerb {
     ///
     /// It takes effect within 10 seconds, also for existing tokens.
     ///
+    /// With `--registry-host`, it reads the grant first. If others change the grant meanwhile, it
+    /// deletes nothing, with exit code 1.
+    ///
     /// Example: `stile-admin grant delete --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme`
-    Delete(GrantOne),
+    Delete(GrantDelete),
     /// Show one grant
     ///
     /// Example: `stile-admin grant show --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme`
     Show(GrantOne),
     /// List all grants, or those of a principal or namespace
+    ///
+    /// With `--registry-host`, it lists the grants on the namespaces on which you may change grants.
+    /// If there are none, it lists your own grants.
     ///
     /// Example: `stile-admin grant list --data /var/lib/stile --namespace acme`
     List(GrantList),
@@ -48,14 +60,23 @@ pub(crate) enum GrantVerb {
     /// permission set or account with revoked roles or users gives access only to the others. The
     /// command does not know which regions the broker accepts.
     ///
-    /// Exit codes: 0 yes, 1 no, 2 failed (usage, network, store), 3 yes under that condition.
+    /// With `--request-id`, show a refused exchange, and whether the broker would refuse it today.
+    ///
+    /// With `--registry-host`, the registry explains it to you if you have `create_grant` on the
+    /// namespace. The nearest grant is then one that you may list. The answer does not say which
+    /// unique id is pinned. It says that a principal is revoked only if a grant on the namespace
+    /// concerns it, and not whether that is the role, its permission set or its account.
+    ///
+    /// Exit codes: 0 yes, 1 no, 3 yes under that condition, 2 no answer. There is no answer if the
+    /// command line, the network or the store fails, if the question is refused, or if no record has
+    /// the id of the request.
     ///
     /// Example: `stile-admin grant explain --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy --namespace acme --permission upload`
     Explain(GrantExplain),
     /// Remove the pinned unique id of a role or user that was deleted and recreated in AWS
     ///
-    /// Its next token pins its current id.
+    /// Its next token pins its current id. Only with a store: the API does not change pins.
     ///
     /// Example: `stile-admin grant repin --data /var/lib/stile
     /// --role-arn arn:aws:iam::111122223333:role/deploy`
@@ -67,6 +88,9 @@ pub(crate) enum GrantVerb {
     /// one to change, `-` one to delete, and `?` one that this program cannot read. A grant that has
     /// ended and is not in the file stays, unless it is in the way of a new one.
     ///
+    /// With `--registry-host`, the file or `--namespace` must name the namespaces, and you may change
+    /// grants on each of them.
+    ///
     /// Example: `stile-admin grant plan --data /var/lib/stile grants.toml --check`
     Plan(GrantPlan),
     /// Make the grants like a file
@@ -76,12 +100,16 @@ pub(crate) enum GrantVerb {
     /// the command, also after it was killed. If two run at once, the second waits for the first.
     /// It refuses to delete very many grants without `--allow-deletes`.
     ///
+    /// With `--registry-host`, no run waits for another. It narrows and deletes nothing if it sees that
+    /// others change grants at the same time, and exits with 1.
+    ///
     /// Example: `stile-admin grant apply --data /var/lib/stile grants.toml --yes`
     Apply(GrantApply),
     /// Print the grants as a file, for `plan` and `apply`
     ///
     /// The file owns the namespaces that you name, or else every grant. It has no pins, and no
-    /// grants that have ended. With `--output json`, it is JSON.
+    /// grants that have ended. With `--output json`, it is JSON. With `--registry-host`, name the
+    /// namespaces.
     ///
     /// Example: `stile-admin grant export --data /var/lib/stile --namespace acme > grants.toml`
     Export(GrantExport),
@@ -117,7 +145,7 @@ pub(crate) struct NamespaceArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GrantCreate {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -135,13 +163,13 @@ pub(crate) struct GrantCreate {
     #[arg(long)]
     upload: bool,
 
-    /// Allow granting its permissions to others; no route uses it yet
+    /// Allow creating grants of its own permissions for others
     ///
     /// Default: off. Example: `--create-grant`
     #[arg(long)]
     create_grant: bool,
 
-    /// Allow deleting grants; no route uses it yet
+    /// Allow narrowing and deleting grants
     ///
     /// Default: off. Example: `--delete-grant`
     #[arg(long)]
@@ -197,7 +225,7 @@ impl GrantCreate {
 #[derive(Debug, Args)]
 pub(crate) struct GrantUpdate {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -215,13 +243,13 @@ pub(crate) struct GrantUpdate {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     upload: Option<bool>,
 
-    /// Allow or stop granting its permissions to others; no route uses it yet
+    /// Allow or stop creating grants of its own permissions for others
     ///
     /// Default: unchanged. Example: `--create-grant`, `--create-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     create_grant: Option<bool>,
 
-    /// Allow or stop deleting grants; no route uses it yet
+    /// Allow or stop narrowing and deleting grants
     ///
     /// Default: unchanged. Example: `--delete-grant`, `--delete-grant=false`
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -233,6 +261,12 @@ pub(crate) struct GrantUpdate {
     /// Example: `--expires 90d`, `--expires 2027-01-31`, `--expires never`
     #[arg(long, value_name = "WHEN")]
     pub(crate) expires: Option<String>,
+
+    /// Make the change, although nobody else would have `create_grant` on the namespace
+    ///
+    /// Only for `--registry-host`: an operator needs no confirmation. Default: off. Example: `--force`
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 impl GrantUpdate {
@@ -254,7 +288,7 @@ impl GrantUpdate {
 #[derive(Debug, Args)]
 pub(crate) struct GrantOne {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) who: PrincipalArgs,
     #[command(flatten)]
@@ -262,9 +296,21 @@ pub(crate) struct GrantOne {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GrantDelete {
+    #[command(flatten)]
+    pub(crate) of: GrantOne,
+
+    /// Delete it, although nobody else would have `create_grant` on the namespace
+    ///
+    /// Only for `--registry-host`: an operator needs no confirmation. Default: off. Example: `--force`
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct GrantList {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// List only the grants of this principal
     ///
@@ -288,35 +334,81 @@ pub(crate) struct GrantList {
 #[derive(Debug, Args)]
 pub(crate) struct GrantExplain {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// The ARN of the caller, as in the output of `aws sts get-caller-identity`
     ///
-    /// Required. Example: `--role-arn arn:aws:sts::111122223333:assumed-role/deploy/session`
-    #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
-    pub(crate) principal: String,
+    /// Required without `--request-id`.
+    /// Example: `--role-arn arn:aws:sts::111122223333:assumed-role/deploy/session`
+    #[arg(
+        long = "role-arn",
+        visible_alias = "principal",
+        value_name = "ARN",
+        required_unless_present = "request_id"
+    )]
+    pub(crate) principal: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) on: NamespaceArgs,
+    /// The namespace
+    ///
+    /// Required without `--request-id`. `*` means all current and future namespaces.
+    /// Example: `--namespace acme`
+    #[arg(long, value_name = "NS", required_unless_present = "request_id")]
+    pub(crate) namespace: Option<String>,
 
     /// The permission to explain
     ///
     /// One of `create_grant`, `delete_grant`, `download`, `upload`. Default: `download`.
     /// Example: `--permission upload`
-    #[arg(long, value_name = "P", default_value = "download", hide_default_value = true)]
-    pub(crate) permission: Permission,
+    #[arg(long, value_name = "P")]
+    pub(crate) permission: Option<Permission>,
 
     /// The AWS unique id of the caller
     ///
     /// Default: unknown, so that a pinned id is a condition. Example: `--unique-id AROAEXAMPLEEXAMPLE222`
     #[arg(long, value_name = "ID")]
     pub(crate) unique_id: Option<String>,
+
+    /// Explain the refusal of the exchange with this id, with the grants of today
+    ///
+    /// Every error shows the id of its request, and `X-Request-Id` has it. The store keeps the refused
+    /// exchanges of seven days. Default: none, so `--role-arn` and `--namespace` say what to explain.
+    /// Example: `--request-id 64ee87ba88f3e21a`
+    #[arg(
+        long,
+        value_name = "ID",
+        conflicts_with_all = [
+            "principal", "namespace", "permission", "unique_id",
+            "token_id", "token_namespace", "token_permission",
+        ]
+    )]
+    pub(crate) request_id: Option<String>,
+
+    /// Explain for a token whose scope has only this namespace
+    ///
+    /// Repeat the flag for more namespaces. The audit log has the scope of each token, in the line of its
+    /// exchange. Default: a token for all namespaces. Example: `--token-namespace acme`
+    #[arg(long, value_name = "NS")]
+    pub(crate) token_namespace: Vec<String>,
+
+    /// Explain for a token whose scope has only this permission
+    ///
+    /// Repeat the flag for more permissions. Default: a token for every permission.
+    /// Example: `--token-permission download`
+    #[arg(long, value_name = "P")]
+    pub(crate) token_permission: Vec<Permission>,
+
+    /// Explain for the token with this id, which an operator can have revoked
+    ///
+    /// The audit log has it, as `token_id`. Default: any token.
+    /// Example: `--token-id 6bUbVPlBBrKqJZ8Yoz3rDA`
+    #[arg(long, value_name = "ID", allow_hyphen_values = true)]
+    pub(crate) token_id: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct GrantRepin {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// The ARN of the role or user
     ///
@@ -351,7 +443,7 @@ pub(crate) struct GrantFileArgs {
 #[derive(Debug, Args)]
 pub(crate) struct GrantPlan {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
@@ -365,7 +457,7 @@ pub(crate) struct GrantPlan {
 #[derive(Debug, Args)]
 pub(crate) struct GrantApply {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
@@ -387,7 +479,7 @@ pub(crate) struct GrantApply {
 #[derive(Debug, Args)]
 pub(crate) struct GrantExport {
     #[command(flatten)]
-    pub(crate) store: StoreTarget,
+    pub(crate) at: AnyTarget,
 
     /// Print only the grants on this namespace, or on all namespaces for `*`
     ///

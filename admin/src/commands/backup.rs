@@ -9,7 +9,7 @@ use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_store::{CopyProgress, Store};
 
-use super::{CommandResult, Context, event, record};
+use super::{CommandResult, Context, event, kept, record};
 use crate::cli::{Backup, Restore};
 use crate::error::CommandError;
 use crate::output::notice;
@@ -55,7 +55,8 @@ pub(crate) async fn restore(context: &Context, Restore { from, store }: Restore)
     event.resource(data.display().to_string());
     let bar = archives_bar("restored");
     let on_progress = shown_on(&bar);
-    let copying = Store::restore_folder(&operator, &from, &data, context.now, on_progress);
+    let kept = kept(&event, context);
+    let copying = Store::restore_folder(&operator, &from, &data, &kept, on_progress);
     let done = copying.await;
     bar.finish_and_clear();
     let done = record(event, done, |_| Outcome::Created)?;

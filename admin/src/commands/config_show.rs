@@ -25,7 +25,7 @@ use crate::target::StoreLocation;
 const SHOW: [&str; 2] = ["config", "show"];
 
 /// The flags that select a store.
-const STORE: [&str; 5] = ["data", "table", "bucket", "kms-key", "store-timeout"];
+const STORE: [&str; 6] = ["data", "table", "bucket", "kms-key", "audit-key", "store-timeout"];
 
 /// The services that `stile-admin` calls.
 const SERVICES: [AwsService; 4] =

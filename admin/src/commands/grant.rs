@@ -1,4 +1,5 @@
-//! `grant`: changes, deletes, shows and lists grants in the store, and dispatches the other verbs.
+//! `grant`: changes, deletes, shows and lists grants in a store or through the API, and dispatches
+//! the other verbs.
 
 use std::process::ExitCode;
 
@@ -11,19 +12,20 @@ use stile_protocol::names::{Permission, Permissions};
 use stile_store::{Change, Deleted, ExpiryChange, Updated};
 use terraform_credentials_stile::message::one_line;
 
+use super::grant_client::RemoteTarget;
 use super::grant_create::create;
 use super::grant_text::{
-    GrantFlags, GrantLine, concrete, expiry, namespace, object, permission_flags, with_status,
+    GrantFlags, GrantLine, concrete, end, expiry, namespace, object, permission_flags, with_status,
 };
 use super::{
     CommandResult, Context, OpenStore, event, existing_principal, explain, grant_apply,
-    grant_export, grant_plan, record,
+    grant_export, grant_plan, grant_remote, kept, record,
 };
-use crate::cli::{GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
+use crate::cli::{GrantDelete, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
 use crate::output::notice;
 use crate::progress::spinning;
-use crate::target::quoted;
+use crate::target::{ChosenTarget, StoreTarget, quoted};
 
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: GrantVerb) -> CommandResult {
@@ -54,28 +56,17 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         return Err(CommandError::usage("the update has no changes")
             .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let access = operator.grant_access(namespace.clone());
-    let updated = store.update_grant(&access, principal.clone(), change, None).await;
-    let mut event = event(Kind::Grant, &operator);
-    event.about(&principal);
-    event.grant(&namespace, None);
-    event.grant_change(change.set, change.clear);
-    match change.expires_at {
-        ExpiryChange::Keep => {}
-        ExpiryChange::Never => event.grant_end(None),
-        ExpiryChange::At(end) => event.grant_end(Some(end)),
-    }
-    if let Ok(Updated::Done(grant)) = &updated {
-        event.grant(&namespace, Some(grant.permissions.to_string()));
-        event.grant_end(grant.expires_at);
-    }
-    match record(event, updated, |updated| match updated {
-        Updated::Done(_) => Outcome::Changed,
-        Updated::Absent => Outcome::Absent,
-        Updated::WouldBeEmpty | Updated::Differs(_) => Outcome::Conflict,
-    })? {
-        Updated::Done(grant) => {
+    let updated = match args.at.chosen()? {
+        ChosenTarget::Store(target) => {
+            update_in_store(context, target, &principal, &namespace, change).await?
+        }
+        ChosenTarget::Registry(api) => {
+            let target = RemoteTarget::new(principal.clone(), &namespace)?;
+            Box::pin(grant_remote::update(context, (api, &args), &target, change)).await?
+        }
+    };
+    match updated {
+        Updated::Done { after: grant, .. } => {
             if grant.expires_at.is_some_and(|end| end <= context.now) {
                 notice(
                     "the grant has expired and allows nothing; hint: set a new expiry with `--expires`",
@@ -99,7 +90,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
                 .unwrap_or_default();
             let hint = format!(
                 "create it with `{} {}{flags}{expires}`",
-                args.store.command("grant create"),
+                args.at.command("grant create"),
                 GrantFlags(&principal, &namespace)
             );
             Err(absent(&principal, &namespace).hint(hint))
@@ -108,32 +99,63 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         Updated::WouldBeEmpty => {
             Err(CommandError::refused("the update would remove the last permission").hint(format!(
                 "delete the grant with `{} {}`",
-                args.store.command("grant delete"),
+                args.at.command("grant delete"),
                 GrantFlags(&principal, &namespace)
             )))
         }
     }
 }
 
-async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
-    let (principal, namespace) =
-        (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
-    let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
+/// Changes a grant in the store, with its audit event.
+async fn update_in_store(
+    context: &Context,
+    target: &StoreTarget,
+    principal: &Principal,
+    namespace: &GrantNamespace,
+    change: Change,
+) -> Result<Updated, CommandError> {
+    let OpenStore { store, operator } = context.open_to_change(target).await?;
     let access = operator.grant_access(namespace.clone());
-    let deleted = store.delete_grant(&access, principal.clone(), None).await;
     let mut event = event(Kind::Grant, &operator);
-    event.about(&principal);
-    event.grant(&namespace, None);
-    let deleted = record(event, deleted, |deleted| match deleted {
-        Deleted::Done => Outcome::Deleted,
-        Deleted::Absent => Outcome::Absent,
-        Deleted::Differs(_) => Outcome::Conflict,
-    })?;
+    event.about(principal);
+    event.grant(namespace, None);
+    event.grant_change(change.set, change.clear);
+    match change.expires_at {
+        ExpiryChange::Keep => {}
+        ExpiryChange::Never => event.grant_end(None),
+        ExpiryChange::At(end) => event.grant_end(Some(end)),
+    }
+    let kept = kept(&event, context);
+    let updated = store.update_grant(&access, principal.clone(), change, None, &kept).await;
+    if let Ok(Updated::Done { before, after }) = &updated {
+        event.grant_changed(before, after);
+    }
+    let updated = record(event, updated, |updated| match updated {
+        Updated::Done { .. } => Outcome::Changed,
+        Updated::Absent => Outcome::Absent,
+        Updated::WouldBeEmpty | Updated::Differs(_) => Outcome::Conflict,
+    });
+    Ok(updated?)
+}
+
+async fn delete(context: &Context, args: GrantDelete) -> Result<(), CommandError> {
+    let GrantDelete { of: GrantOne { at, who, on }, force } = args;
+    let (principal, namespace) =
+        (existing_principal(&who.principal, who.exact)?, namespace(&on.namespace)?);
+    let deleted = match at.chosen()? {
+        ChosenTarget::Store(target) => {
+            delete_in_store(context, target, &principal, &namespace).await?
+        }
+        ChosenTarget::Registry(api) => {
+            let target = RemoteTarget::new(principal.clone(), &namespace)?;
+            Box::pin(grant_remote::delete(context, api, (&at, force), &target)).await?
+        }
+    };
     match deleted {
-        Deleted::Done => {}
+        Deleted::Done(_) => {}
         Deleted::Absent => {
             return Err(absent(&principal, &namespace)
-                .hint(format!("`{}` lists all grants", args.store.command("grant list"))));
+                .hint(format!("`{}` lists all grants", at.command("grant list"))));
         }
         Deleted::Differs(_) => return Err(changed(&principal, &namespace)),
     }
@@ -142,21 +164,59 @@ async fn delete(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     context.output.outcome(format_args!("deleted {principal} on {namespace}"), &json)
 }
 
+/// Deletes a grant in the store, with its audit event.
+async fn delete_in_store(
+    context: &Context,
+    target: &StoreTarget,
+    principal: &Principal,
+    namespace: &GrantNamespace,
+) -> Result<Deleted, CommandError> {
+    let OpenStore { store, operator } = context.open_to_revoke(target).await?;
+    let access = operator.grant_access(namespace.clone());
+    let mut event = event(Kind::Grant, &operator);
+    event.about(principal);
+    event.grant(namespace, None);
+    let kept = kept(&event, context);
+    let deleted = store.delete_grant(&access, principal.clone(), None, &kept).await;
+    if let Ok(Deleted::Done(Some(before))) = &deleted {
+        event.grant_before(before);
+    }
+    let deleted = record(event, deleted, |deleted| match deleted {
+        Deleted::Done(_) => Outcome::Deleted,
+        Deleted::Absent => Outcome::Absent,
+        Deleted::Differs(_) => Outcome::Conflict,
+    });
+    Ok(deleted?)
+}
+
 async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
     let (principal, namespace) =
         (existing_principal(&args.who.principal, args.who.exact)?, namespace(&args.on.namespace)?);
-    let OpenStore { store, operator } = context.open(&args.store).await?;
-    let found =
-        store.grants(&operator, Some(principal.clone()), Some(namespace.clone())).await?.pop();
-    let grant = found.ok_or_else(|| {
+    let (grant, pin) = match args.at.chosen()? {
+        ChosenTarget::Store(target) => {
+            let OpenStore { store, operator } = context.open(target).await?;
+            let (who, on) = (Some(principal.clone()), Some(namespace.clone()));
+            let grant = store.grants(&operator, who, on).await?.pop();
+            (grant, Some(store.principal_state(vec![principal.clone()]).await?.pin))
+        }
+        ChosenTarget::Registry(api) => {
+            let target = RemoteTarget::new(principal.clone(), &namespace)?;
+            (Box::pin(grant_remote::find(context, api, &target)).await?, None)
+        }
+    };
+    let grant = grant.ok_or_else(|| {
         absent(&principal, &namespace)
-            .hint(format!("`{}` lists all grants", args.store.command("grant list")))
+            .hint(format!("`{}` lists all grants", args.at.command("grant list")))
     })?;
-    let pin = store.principal_state(vec![principal]).await?.pin;
     let id = match &pin {
-        Pin::Unpinned => None,
-        Pin::Disabled => Some("not pinned"),
-        Pin::Pinned(id) => Some(id.as_str()),
+        Some(Pin::Unpinned) | None => None,
+        Some(Pin::Disabled) => Some("not pinned"),
+        Some(Pin::Pinned(id)) => Some(id.as_str()),
+    };
+    let no_id = match pin {
+        Some(_) if principal.has_unique_id() => "pinned by its first token",
+        Some(_) => "-",
+        None => "not shown by the API",
     };
     let mut json = object(&grant);
     json["unique_id"] = id.into();
@@ -165,15 +225,7 @@ async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {
         ("namespace", grant.namespace.to_string()),
         ("permissions", grant.permissions.to_string()),
         ("expires", end(&grant, context.now)),
-        (
-            "unique id",
-            if grant.principal.has_unique_id() {
-                id.unwrap_or("pinned by its first token")
-            } else {
-                "-"
-            }
-            .to_owned(),
-        ),
+        ("unique id", id.unwrap_or(no_id).to_owned()),
         ("created by", one_line(&grant.created_by)),
         ("created at", rfc3339(grant.created_at)),
     ];
@@ -186,7 +238,15 @@ async fn list(context: &Context, args: GrantList) -> Result<(), CommandError> {
     let principal =
         args.principal.as_deref().map(|text| existing_principal(text, args.exact)).transpose()?;
     let namespace = args.namespace.as_deref().map(namespace).transpose()?;
-    let OpenStore { store, operator } = context.open(&args.store).await?;
+    let target = match args.at.chosen()? {
+        ChosenTarget::Store(target) => target,
+        ChosenTarget::Registry(api) => {
+            let listing =
+                grant_remote::list(context, (api, &args), principal.as_ref(), namespace.as_ref());
+            return Box::pin(listing).await;
+        }
+    };
+    let OpenStore { store, operator } = context.open(target).await?;
     let grants =
         spinning("reading the grants", store.grants(&operator, principal, namespace)).await?;
     let row = |grant: &Grant| {
@@ -213,10 +273,11 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
     // Each role has its own pin, so a permission set must not replace the role.
     let principal = parse_typed(&args.principal, true)?.principal;
     concrete(&principal)?;
-    let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let cleared = store.unpin(&operator, principal.clone()).await;
+    let OpenStore { store, operator } =
+        context.open_to_change(args.at.store_for("removes a pin")?).await?;
     let mut event = event(Kind::Repin, &operator);
     event.about(&principal);
+    let cleared = store.unpin(&operator, principal.clone(), &kept(&event, context)).await;
     if !record(event, cleared, |cleared| if *cleared { Outcome::Cleared } else { Outcome::Absent })?
     {
         return Err(CommandError::refused(format!("`{principal}` has no pinned unique id"))
@@ -226,6 +287,7 @@ async fn repin(context: &Context, args: GrantRepin) -> Result<(), CommandError> 
     context.output.outcome(line, &json!({ "status": "cleared", "principal": principal }))
 }
 
+/// Returns the error of a grant that does not exist.
 fn absent(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
     CommandError::refused(format!("there is no grant for `{principal}` on `{namespace}`"))
 }
@@ -235,12 +297,4 @@ fn changed(principal: &Principal, namespace: &GrantNamespace) -> CommandError {
     CommandError::refused(format!(
         "the grant for `{principal}` on `{namespace}` has changed in the meantime"
     ))
-}
-
-fn end(grant: &Grant, now: i64) -> String {
-    match grant.expires_at {
-        None => "never".to_owned(),
-        Some(end) if end <= now => format!("{} (expired)", rfc3339(end)),
-        Some(end) => rfc3339(end),
-    }
 }

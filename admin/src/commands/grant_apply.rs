@@ -1,9 +1,12 @@
 //! `grant apply`: makes the grants like a file.
 //!
-//! One program at a time applies a file, because it holds a lease. It plans under the lease, and makes
-//! each change only if it still has the lease and the grant is still as planned. So two files at once
-//! end in one of them, and a change by `grant update` in between is not lost. Killed at any moment, it
-//! can run again.
+//! With a store, one program at a time applies a file, because it holds a lease. It plans under the
+//! lease, and makes each change only if it still has the lease and the grant is still as planned. So
+//! two files at once end in one of them, and a change by `grant update` in between is not lost. Killed
+//! at any moment, it can run again.
+//!
+//! The API has no lease. So the program looks for changes of others before it takes something away,
+//! and at its end: a mixture of two files never passes for success.
 
 use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -13,6 +16,7 @@ use serde_json::{Value, json};
 use stile_store::UnreadableGrant;
 
 use super::Context;
+use super::grant_api_backend::ApiBackend;
 use super::grant_backend::{GrantBackend, Made, StoreBackend, wait_for_lease};
 use super::grant_plan::{check_namespaces, lines, load, notice_names, plan};
 use crate::cli::GrantApply;
@@ -22,6 +26,7 @@ use crate::grant_file::{
 };
 use crate::output::notice;
 use crate::progress::changes_bar;
+use crate::target::ChosenTarget;
 
 /// The most changes that were not made and that are shown, each with its reason.
 const MAX_SHOWN: usize = 20;
@@ -29,13 +34,30 @@ const MAX_SHOWN: usize = 20;
 /// Applies a file.
 pub(super) async fn run(context: &Context, args: &GrantApply) -> Result<(), CommandError> {
     let file = load(&args.from, context.now)?;
-    let open = context.open_to_change(&args.store).await?;
-    let backend = StoreBackend::new(&open, &context.clock);
-    check_namespaces(&backend, &file.unmentioned).await?;
+    match args.at.chosen()? {
+        ChosenTarget::Store(target) => {
+            let open = context.open_to_change(target).await?;
+            let backend = StoreBackend::new(&open, &context.clock);
+            Box::pin(ask_and_apply(context, args, &file, &backend)).await
+        }
+        ChosenTarget::Registry(api) => {
+            let backend = Box::pin(ApiBackend::open(context, api, &file.owned)).await?;
+            Box::pin(ask_and_apply(context, args, &file, &backend)).await
+        }
+    }
+}
+
+async fn ask_and_apply<B: GrantBackend>(
+    context: &Context,
+    args: &GrantApply,
+    file: &GrantFile,
+    backend: &B,
+) -> Result<(), CommandError> {
+    check_namespaces(backend, &file.unmentioned).await?;
     let confirmed = if args.yes {
         None
     } else {
-        let (plan, listed) = plan(&backend, &file, context.now).await?;
+        let (plan, listed) = plan(backend, file, context.now).await?;
         context.output.line(lines(context, &plan))?;
         if plan.is_empty() {
             let applied = Applied::of(&plan);
@@ -43,7 +65,9 @@ pub(super) async fn run(context: &Context, args: &GrantApply) -> Result<(), Comm
             return applied.outcome();
         }
         check_deletions(&plan, args.allow_deletes)?;
-        notice_names(&backend, &plan, &listed).await;
+        backend.check(plan.changes())?;
+        notice_names(backend, &plan, &listed).await;
+        backend.warnings(plan.changes()).iter().for_each(notice);
         confirm(context, &plan)?;
         Some(plan)
     };
@@ -51,9 +75,9 @@ pub(super) async fn run(context: &Context, args: &GrantApply) -> Result<(), Comm
         Some(_) => Ok(()),
         None => context.output.line(lines(context, plan)),
     };
-    let order = Order { file: &file, confirmed: confirmed.as_ref(), deletes: args.allow_deletes };
+    let order = Order { file, confirmed: confirmed.as_ref(), deletes: args.allow_deletes };
     let now = || context.clock.now();
-    let applied = Box::pin(apply(&backend, order, show, now)).await?;
+    let applied = Box::pin(apply(backend, order, show, now)).await?;
     applied.report(context)
 }
 
@@ -157,11 +181,25 @@ async fn apply_under_lease<B: GrantBackend>(
         return Ok(applied);
     }
     check_deletions(&plan, order.deletes)?;
+    let changes = backend.prepare(plan.in_order(now())).await?;
     if order.confirmed.is_none() {
         notice_names(backend, &plan, &listed).await;
+        backend.warnings(plan.changes()).iter().for_each(notice);
     }
     let bar = changes_bar(plan.changes().len());
-    make_all(backend, lease, plan.in_order(now()), &mut applied, &bar).await;
+    let (takes, gives): (Vec<Change>, Vec<Change>) = {
+        let now = now();
+        changes.into_iter().partition(|change| change.takes(now))
+    };
+    make_all(backend, lease, gives, &mut applied, &bar).await;
+    if applied.stopped.is_none() && !B::EXCLUSIVE && !takes.is_empty() {
+        applied.stopped = meanwhile(backend, order.file, &applied, &takes, now()).await.err();
+    }
+    if applied.stopped.is_none() {
+        make_all(backend, lease, takes, &mut applied, &bar).await;
+    } else {
+        applied.remaining.extend(takes);
+    }
     if applied.stopped.is_none() && applied.made.delete > 0 {
         // A deleted grant can have been in the way of a new one: by the case of its name, or because
         // the principal had the maximum.
@@ -180,7 +218,35 @@ async fn apply_under_lease<B: GrantBackend>(
     Ok(applied)
 }
 
+/// Refuses to take something away, if others change grants at the same time: they can apply another
+/// file.
+///
+/// Each of two programs first creates grants, and then looks for those of the other. So at least one
+/// of them sees the other.
+async fn meanwhile<B: GrantBackend>(
+    backend: &B,
+    file: &GrantFile,
+    applied: &Applied,
+    takes: &[Change],
+    now: i64,
+) -> Result<(), CommandError> {
+    let (plan, _) = plan(backend, file, now).await?;
+    let is_ours = |change: &Change| {
+        takes.contains(change) || applied.conflicts.iter().any(|(conflict, _)| conflict == change)
+    };
+    match plan.changes().iter().find(|change| !is_ours(change)) {
+        None => Ok(()),
+        Some(other) => Err(CommandError::refused(format!(
+            "others changed grants at the same time, so no grant was narrowed or deleted; one \
+             difference is `{other}`"
+        ))
+        .hint("run the command again, when nobody else applies a file")),
+    }
+}
+
 /// Makes changes in this order, each while this program has the lease.
+///
+/// An error stops the run, also a refusal. A conflict does not.
 async fn make_all<B: GrantBackend>(
     backend: &B,
     lease: &mut B::Lease,
@@ -208,6 +274,10 @@ async fn make_all<B: GrantBackend>(
                 }
             }
             Ok(Made::LeaseLost) => (Some(change), lost()),
+            Err(error) if error.is_refusal() => {
+                let error = error.context(format_args!("`{change}` was refused"));
+                (Some(change), error)
+            }
             Err(error) => (Some(change), error),
         };
         applied.remaining = failed.into_iter().chain(changes).collect();
@@ -315,3 +385,5 @@ impl Applied {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_runs;

@@ -6,20 +6,20 @@
 
 use std::time::{Duration, Instant};
 
-use stile_core::audit::{Kind, Outcome};
+use stile_core::audit::{Event, Kept, Kind, Outcome};
 use stile_core::clock::Clock;
 use stile_core::grants::{Grant, GrantNamespace, GrantTag, MAX_GRANTS};
 use stile_core::principal::Principal;
-use stile_protocol::names::{Namespace, Permission, Permissions};
+use stile_protocol::names::{Namespace, Permission};
 use stile_store::{
-    Change, Created, Deleted, ExpiryChange, GrantLease, LeaseTaken, LeaseWatch, Leased,
-    ListedGrants, NewGrant, StoreError, StoreErrorKind, Updated,
+    Change as GrantChange, Created, Deleted, ExpiryChange, GrantLease, LeaseTaken, LeaseWatch,
+    Leased, ListedGrants, NewGrant, StoreError, StoreErrorKind, Updated,
 };
 
 use super::grant_text::GrantLine;
 use super::{OpenStore, event, record};
 use crate::error::CommandError;
-use crate::grant_file::WantedGrant;
+use crate::grant_file::{Change, WantedGrant};
 use crate::output::notice;
 
 /// The time between two attempts to take a lease that another program holds.
@@ -59,16 +59,33 @@ pub(super) enum Taken<L> {
 
 /// Grants that a file can be applied to.
 pub(super) trait GrantBackend {
+    /// Whether the lease stops all other programs that apply a file.
+    const EXCLUSIVE: bool;
+
     /// Evidence that no other program applies a file at the same time.
     type Lease;
 
     /// Returns all grants, and the names of those that cannot be read.
     async fn list(&self) -> Result<ListedGrants, CommandError>;
 
-    /// Returns the other names that the store knows.
-    async fn known_names(&self) -> Result<KnownNames, CommandError>;
+    /// Returns the other names that the store knows. `None`, if nobody may read them all.
+    async fn known_names(&self) -> Result<Option<KnownNames>, CommandError>;
+
+    /// Returns why nobody can make these changes here, if so.
+    fn check(&self, changes: &[Change]) -> Result<(), CommandError>;
+
+    /// Returns what the user must know about these changes before confirming them.
+    fn warnings(&self, _: &[Change]) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Gets ready to make these changes, before the first one. Returns them in their order.
+    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError>;
 
     /// Creates a grant, if there is none.
+    ///
+    /// A refusal of this and of each other change is an error: the run must not go on, and take
+    /// access away that the refused change should have moved.
     async fn create(
         &self,
         lease: &mut Self::Lease,
@@ -126,19 +143,31 @@ impl<'a> StoreBackend<'a> {
         Self { open, clock }
     }
 
+    /// Creates the audit event of a change.
+    fn event(
+        &self,
+        principal: &Principal,
+        on: &GrantNamespace,
+        wanted: Option<&WantedGrant>,
+    ) -> Event {
+        let mut event = event(Kind::Grant, &self.open.operator);
+        event.about(principal);
+        event.grant(on, wanted.map(|wanted| wanted.permissions.to_string()));
+        if let Some(wanted) = wanted {
+            event.grant_end(wanted.expires_at);
+        }
+        event
+    }
+
     /// Records the audit event of a change.
     ///
     /// A grant that the store cannot read or write must not stop the changes of the others. So it is
     /// a conflict, and only a failure of the whole store is an error.
     fn audited<T>(
-        &self,
-        (principal, namespace, permissions): (&Principal, &GrantNamespace, Option<Permissions>),
+        event: Event,
         done: Result<Leased<T>, StoreError>,
         outcome: impl FnOnce(&T) -> Outcome,
     ) -> Result<Result<T, Made>, CommandError> {
-        let mut event = event(Kind::Grant, &self.open.operator);
-        event.about(principal);
-        event.grant(namespace, permissions.map(|permissions| permissions.to_string()));
         let done = record(event, done, |leased| match leased {
             Leased::Done(done) => outcome(done),
             Leased::Lost => Outcome::Conflict,
@@ -157,20 +186,30 @@ impl<'a> StoreBackend<'a> {
 }
 
 impl GrantBackend for StoreBackend<'_> {
+    const EXCLUSIVE: bool = true;
+
     type Lease = GrantLease;
 
     async fn list(&self) -> Result<ListedGrants, CommandError> {
         Ok(self.open.store.listed_grants(&self.open.operator).await?)
     }
 
-    async fn known_names(&self) -> Result<KnownNames, CommandError> {
+    async fn known_names(&self) -> Result<Option<KnownNames>, CommandError> {
         let OpenStore { store, operator } = self.open;
         let namespaces = store.namespaces(operator).await?;
         let revoked = store.revocations(operator).await?.principals;
-        Ok(KnownNames {
+        Ok(Some(KnownNames {
             namespaces: namespaces.into_iter().map(|found| found.namespace).collect(),
             revoked: revoked.into_iter().map(|revoked| revoked.principal).collect(),
-        })
+        }))
+    }
+
+    fn check(&self, _: &[Change]) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
+        Ok(changes)
     }
 
     async fn create(
@@ -186,9 +225,10 @@ impl GrantBackend for StoreBackend<'_> {
             expires_at: wanted.expires_at,
             pin: None,
         };
-        let created = self.open.store.create_grant_under(lease, &access, new, now).await;
-        let about = (&wanted.principal, &wanted.namespace, Some(wanted.permissions));
-        let created = self.audited(about, created, |created| match created {
+        let event = self.event(&wanted.principal, &wanted.namespace, Some(wanted));
+        let kept = Kept::new(&event, now);
+        let created = self.open.store.create_grant_under(lease, &access, new, &kept).await;
+        let created = Self::audited(event, created, |created| match created {
             Created::Done { .. } => Outcome::Created,
             Created::Exists { grant, .. } if wanted.is(grant, now) => Outcome::Unchanged,
             Created::Exists { .. } | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
@@ -225,7 +265,7 @@ impl GrantBackend for StoreBackend<'_> {
     ) -> Result<Made, CommandError> {
         let now = self.clock.now();
         let access = self.open.operator.grant_access(wanted.namespace.clone());
-        let change = Change {
+        let change = GrantChange {
             set: wanted.permissions,
             clear: Permission::ALL
                 .into_iter()
@@ -234,21 +274,23 @@ impl GrantBackend for StoreBackend<'_> {
             expires_at: wanted.expires_at.map_or(ExpiryChange::Never, ExpiryChange::At),
         };
         let tag = GrantTag::of(expected);
-        let updated = self
-            .open
-            .store
-            .update_grant_under(lease, &access, wanted.principal.clone(), change, &tag)
-            .await;
-        let about = (&wanted.principal, &wanted.namespace, Some(wanted.permissions));
-        let updated = self.audited(about, updated, |updated| match updated {
-            Updated::Done(_) => Outcome::Changed,
+        let mut event = self.event(&wanted.principal, &wanted.namespace, Some(wanted));
+        let (principal, kept) = (wanted.principal.clone(), Kept::new(&event, now));
+        let store = &self.open.store;
+        let updated =
+            store.update_grant_under(lease, &access, principal, change, &tag, &kept).await;
+        if let Ok(Leased::Done(Updated::Done { before, after })) = &updated {
+            event.grant_changed(before, after);
+        }
+        let updated = Self::audited(event, updated, |updated| match updated {
+            Updated::Done { .. } => Outcome::Changed,
             Updated::Absent => Outcome::Absent,
             Updated::Differs(grant) if wanted.is(grant, now) => Outcome::Unchanged,
             Updated::Differs(_) | Updated::WouldBeEmpty => Outcome::Conflict,
         })?;
         Ok(match updated {
             Err(made) => made,
-            Ok(Updated::Done(_)) => Made::Done,
+            Ok(Updated::Done { .. }) => Made::Done,
             Ok(Updated::Differs(grant)) if wanted.is(&grant, now) => Made::Done,
             Ok(Updated::Differs(grant)) => Made::Conflict(differs(&grant)),
             Ok(Updated::Absent) => Made::Conflict("it was deleted in the meantime".to_owned()),
@@ -260,16 +302,21 @@ impl GrantBackend for StoreBackend<'_> {
         let access = self.open.operator.grant_access(expected.namespace.clone());
         let tag = GrantTag::of(expected);
         let principal = expected.principal.clone();
-        let deleted = self.open.store.delete_grant_under(lease, &access, principal, &tag).await;
-        let about = (&expected.principal, &expected.namespace, None);
-        let deleted = self.audited(about, deleted, |deleted| match deleted {
-            Deleted::Done => Outcome::Deleted,
+        let mut event = self.event(&expected.principal, &expected.namespace, None);
+        let kept = Kept::new(&event, self.clock.now());
+        let store = &self.open.store;
+        let deleted = store.delete_grant_under(lease, &access, principal, &tag, &kept).await;
+        if let Ok(Leased::Done(Deleted::Done(Some(before)))) = &deleted {
+            event.grant_before(before);
+        }
+        let deleted = Self::audited(event, deleted, |deleted| match deleted {
+            Deleted::Done(_) => Outcome::Deleted,
             Deleted::Absent => Outcome::Absent,
             Deleted::Differs(_) => Outcome::Conflict,
         })?;
         Ok(match deleted {
             Err(made) => made,
-            Ok(Deleted::Done | Deleted::Absent) => Made::Done,
+            Ok(Deleted::Done(_) | Deleted::Absent) => Made::Done,
             Ok(Deleted::Differs(grant)) => Made::Conflict(differs(&grant)),
         })
     }
@@ -291,6 +338,7 @@ impl GrantBackend for StoreBackend<'_> {
     }
 }
 
-fn differs(grant: &Grant) -> String {
+/// Returns why a grant was not changed: others have changed it.
+pub(super) fn differs(grant: &Grant) -> String {
     format!("it has changed in the meantime: {}", GrantLine(grant))
 }

@@ -9,7 +9,8 @@ use stile_core::grants::GrantNamespace;
 use stile_store::ListedGrants;
 use terraform_credentials_stile::message::one_line;
 
-use super::grant_backend::{GrantBackend, StoreBackend};
+use super::grant_api_backend::ApiBackend;
+use super::grant_backend::{GrantBackend, KnownNames, StoreBackend};
 use super::grant_text::namespace;
 use super::known_names::{nearest_namespace, notices_of_plan};
 use super::{CommandResult, Context};
@@ -20,6 +21,7 @@ use crate::grant_file::{
 };
 use crate::output::{notice, print_error};
 use crate::progress::spinning;
+use crate::target::ChosenTarget;
 
 /// The name of standard input on the command line.
 const STDIN: &str = "-";
@@ -30,17 +32,37 @@ const MAX_NOTICES: usize = 3;
 /// Shows the difference. With `--check`, a difference is exit code 1.
 pub(super) async fn run(context: &Context, args: &GrantPlan) -> CommandResult {
     let file = load(&args.from, context.now)?;
-    let open = context.open(&args.store).await?;
-    let backend = StoreBackend::new(&open, &context.clock);
-    check_namespaces(&backend, &file.unmentioned).await?;
-    let (plan, listed) = plan(&backend, &file, context.now).await?;
+    match args.at.chosen()? {
+        ChosenTarget::Store(target) => {
+            let open = context.open(target).await?;
+            show(context, args, &file, &StoreBackend::new(&open, &context.clock)).await
+        }
+        ChosenTarget::Registry(api) => {
+            let backend = Box::pin(ApiBackend::open(context, api, &file.owned)).await?;
+            Box::pin(show(context, args, &file, &backend)).await
+        }
+    }
+}
+
+async fn show<B: GrantBackend>(
+    context: &Context,
+    args: &GrantPlan,
+    file: &GrantFile,
+    backend: &B,
+) -> CommandResult {
+    check_namespaces(backend, &file.unmentioned).await?;
+    let (plan, listed) = plan(backend, file, context.now).await?;
     context.output.outcome(lines(context, &plan), &plan.json())?;
-    notice_names(&backend, &plan, &listed).await;
+    notice_names(backend, &plan, &listed).await;
+    backend.warnings(plan.changes()).iter().for_each(notice);
     if let Some(Deletions { deleted, owned }) = plan.mass_deletion() {
         notice(format_args!(
             "the plan deletes {deleted} of the {owned} grants that the file owns; \
              hint: check that the file is complete; `grant apply` needs `--allow-deletes {deleted}`"
         ));
+    }
+    if let Err(error) = backend.check(plan.changes()) {
+        notice(error);
     }
     Ok(ExitCode::from(u8::from(args.check && plan.has_drift())))
 }
@@ -64,7 +86,9 @@ pub(super) async fn check_namespaces<B: GrantBackend>(
     if named.iter().all(|namespace| *namespace == GrantNamespace::All) {
         return Ok(());
     }
-    let known = spinning("comparing the names", backend.known_names()).await?.namespaces;
+    let known = spinning("comparing the names", backend.known_names()).await?;
+    // The API refuses a namespace on which the caller has no right.
+    let Some(KnownNames { namespaces: known, .. }) = known else { return Ok(()) };
     for namespace in named {
         let GrantNamespace::One(one) = namespace else { continue };
         if !known.contains(one) {
@@ -86,7 +110,8 @@ pub(super) async fn notice_names<B: GrantBackend>(backend: &B, plan: &Plan, list
         return;
     }
     match spinning("comparing the names", backend.known_names()).await {
-        Ok(known) => {
+        Ok(None) => {}
+        Ok(Some(known)) => {
             let created = created.by_ref().map(Change::key);
             let notices = notices_of_plan(created, &listed.grants, &known, MAX_NOTICES);
             notices.iter().for_each(notice);

@@ -103,6 +103,15 @@ impl fmt::Display for GrantLine<'_> {
     }
 }
 
+/// Returns the end of a grant, for people.
+pub(super) fn end(grant: &Grant, now: i64) -> String {
+    match grant.expires_at {
+        None => "never".to_owned(),
+        Some(end) if end <= now => format!("{} (expired)", rfc3339(end)),
+        Some(end) => rfc3339(end),
+    }
+}
+
 /// Returns permissions as flags, each with a space before it.
 pub(super) fn permission_flags(permissions: Permissions) -> String {
     permissions

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use stile_core::grants::{Grant, GrantNamespace, OperatorAccess};
+use stile_core::grants::{Grant, GrantNamespace, OperatorAccess, nearest_spelling};
 use stile_core::principal::{AwsPrincipal, Principal};
 use stile_protocol::names::Namespace;
 use stile_protocol::region::Partition;
@@ -67,7 +67,9 @@ impl NewNames {
         let namespace = match &grant.namespace {
             GrantNamespace::One(own) if new_namespace => {
                 let others = namespaces.iter().filter(|other| *other != own);
-                Some(NewName { nearest: nearest(own.as_str(), others, ToString::to_string) })
+                Some(NewName {
+                    nearest: nearest_spelling(own.as_str(), others, ToString::to_string),
+                })
             }
             GrantNamespace::One(_) | GrantNamespace::All => None,
         };
@@ -75,7 +77,7 @@ impl NewNames {
             principals.iter().filter_map(Principal::aws).map(account_name).collect();
         let account = grant.principal.aws().map(account_name);
         let account = account.filter(|account| !accounts.contains(account)).map(|account| {
-            let nearest = nearest(&account, accounts.iter(), ToString::to_string);
+            let nearest = nearest_spelling(&account, accounts.iter(), ToString::to_string);
             NewName { nearest }
         });
         // A grant to a whole account names only the account.
@@ -87,7 +89,7 @@ impl NewNames {
                 .iter()
                 .filter(|other| other.is_caller() == single && other.name().is_some());
             let own = grant.principal.display_name();
-            NewName { nearest: nearest(&own, others, Principal::display_name) }
+            NewName { nearest: nearest_spelling(&own, others, Principal::display_name) }
         });
         Self { namespace, account, principal }
     }
@@ -173,7 +175,7 @@ pub(super) fn notices_of_plan<'a>(
         if let Some(account) = account {
             if !accounts.is_empty() {
                 add(format!("account {account}"), &|| {
-                    let nearest = nearest(&account, accounts.iter(), ToString::to_string);
+                    let nearest = nearest_spelling(&account, accounts.iter(), ToString::to_string);
                     let nearest = likely("account", nearest.as_deref());
                     format!("nothing in the store mentions the account `{account}`{nearest}")
                 });
@@ -184,7 +186,7 @@ pub(super) fn notices_of_plan<'a>(
                 let is_like =
                     |other: &&&Principal| other.is_caller() == single && other.name().is_some();
                 let (own, others) = (who.display_name(), principals.iter().filter(is_like));
-                let nearest = nearest(&own, others, |other| other.display_name());
+                let nearest = nearest_spelling(&own, others, |other| other.display_name());
                 let nearest = nearest.map(|other| other.display_name());
                 let nearest = likely("name", nearest.as_deref());
                 format!("nothing in the store mentions the {} `{own}`{nearest}", who.kind())
@@ -199,7 +201,7 @@ pub(super) fn notices_of_plan<'a>(
 
 /// Returns the words about the namespace whose name is the most similar one.
 pub(super) fn nearest_namespace(own: &Namespace, known: &[Namespace]) -> String {
-    let nearest = nearest(own.as_str(), known.iter(), ToString::to_string);
+    let nearest = nearest_spelling(own.as_str(), known.iter(), ToString::to_string);
     likely("namespace", nearest.as_ref().map(Namespace::as_str))
 }
 
@@ -239,39 +241,6 @@ fn account_name(aws: &AwsPrincipal) -> String {
         Partition::Aws => aws.account().to_owned(),
         partition => format!("{partition}:{}", aws.account()),
     }
-}
-
-/// Returns the most similar name, and of several the first in order.
-fn nearest<'a, T: Clone + 'a>(
-    own: &str,
-    others: impl Iterator<Item = &'a T>,
-    name: impl Fn(&T) -> String,
-) -> Option<T> {
-    let ranked = others.map(|other| (distance(own, &name(other)), name(other), other));
-    ranked
-        .min_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)))
-        .map(|(.., other)| other.clone())
-}
-
-/// Returns the smallest number of typing errors between two names: a letter that is missing, added
-/// or another, or two neighbours in the wrong order (optimal string alignment).
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other) = (one.as_bytes(), other.as_bytes());
-    let mut before = Vec::new();
-    let mut last: Vec<usize> = (0..=other.len()).collect();
-    for (row, letter) in one.iter().enumerate() {
-        let mut next = vec![row + 1];
-        for (column, candidate) in other.iter().enumerate() {
-            let replaced = last[column] + usize::from(letter != candidate);
-            let mut least = replaced.min(last[column + 1] + 1).min(next[column] + 1);
-            if row > 0 && column > 0 && one[row - 1] == *candidate && other[column - 1] == *letter {
-                least = least.min(before[column - 1] + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut last, next);
-    }
-    last[other.len()]
 }
 
 #[cfg(test)]
@@ -385,25 +354,6 @@ mod tests {
         let alone =
             "nothing else in the store mentions the permission set `sso:aws:111122223333/Admin`";
         assert_eq!(names.notices(&grant), [alone]);
-    }
-
-    #[test]
-    fn the_distance_is_the_number_of_typing_errors() {
-        for (one, other, expected) in [
-            ("", "", 0),
-            ("", "acme", 4),
-            ("acme", "acme", 0),
-            ("acme", "acmee", 1),
-            ("acme", "ame", 1),
-            ("acme", "acne", 1),
-            ("acme", "amce", 1),
-            ("acme", "tools", 5),
-            ("deploy", "deplyo", 1),
-            ("111122223333", "111122232333", 1),
-        ] {
-            assert_eq!(distance(one, other), expected, "{one} {other}");
-            assert_eq!(distance(other, one), expected, "{other} {one}");
-        }
     }
 
     #[test]

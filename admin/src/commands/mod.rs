@@ -1,15 +1,23 @@
 //! The commands, one file for each.
 
+pub(crate) mod audit;
+mod audit_chain;
+mod audit_event;
+mod audit_verify;
 pub(crate) mod backup;
 pub(crate) mod config_show;
 mod explain;
 pub(crate) mod grant;
+mod grant_api_backend;
 mod grant_apply;
 mod grant_backend;
+mod grant_client;
 mod grant_create;
 mod grant_export;
 mod grant_plan;
+mod grant_remote;
 mod grant_text;
+mod grant_wanted;
 mod known_names;
 pub(crate) mod module;
 mod module_all;
@@ -25,13 +33,14 @@ mod module_usage;
 pub(crate) mod namespace;
 mod namespace_set;
 pub(crate) mod store;
+mod store_check;
 pub(crate) mod token;
 pub(crate) mod webhook;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use stile_core::audit::{Event, Kind, Outcome};
+use stile_core::audit::{Event, Kept, Kind, Outcome};
 use stile_core::clock::Clock;
 use stile_core::grants::OperatorAccess;
 use stile_core::principal::{Principal, parse_typed};
@@ -143,6 +152,11 @@ fn event(kind: Kind, operator: &OperatorAccess) -> Event {
     let mut event = Event::new(kind);
     event.operator(operator);
     event
+}
+
+/// Returns what the store keeps of a change by this operator, which this event describes.
+fn kept(event: &Event, context: &Context) -> Kept {
+    Kept::new(event, context.now)
 }
 
 /// Writes the audit event of a change with its outcome.

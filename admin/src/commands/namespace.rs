@@ -11,7 +11,7 @@ use stile_store::{NamespaceCreated, NamespaceLimits, NamespaceSummary};
 use terraform_credentials_stile::message::one_line;
 
 use super::namespace_set::{absent, set, sources_json, sources_lines};
-use super::{CommandResult, Context, OpenStore, event, record};
+use super::{CommandResult, Context, OpenStore, event, kept, record};
 use crate::cli::{NamespaceOne, NamespaceVerb};
 use crate::error::CommandError;
 use crate::progress::spinning;
@@ -31,9 +31,10 @@ pub(crate) async fn run(context: &Context, verb: NamespaceVerb) -> CommandResult
 async fn create(context: &Context, args: NamespaceOne) -> Result<(), CommandError> {
     let namespace: Namespace = args.namespace.parse()?;
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let created = store.create_namespace(&operator, namespace.clone(), context.now).await;
     let mut event = event(Kind::Namespace, &operator);
     event.namespace(&namespace);
+    let kept = kept(&event, context);
+    let created = store.create_namespace(&operator, namespace.clone(), &kept).await;
     match record(event, created, |created| match created {
         NamespaceCreated::Done(_) => Outcome::Created,
         NamespaceCreated::Exists(_) => Outcome::Unchanged,

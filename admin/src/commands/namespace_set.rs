@@ -8,10 +8,10 @@ use stile_core::package::source::{
 };
 use stile_protocol::names::Namespace;
 use stile_protocol::region::Region;
-use stile_store::{LimitsChange, LimitsSet, SourcesSet};
+use stile_store::{LimitChange, LimitsChange, LimitsSet, SourcesSet};
 use terraform_credentials_stile::message::one_line;
 
-use super::{Context, OpenStore, event, record};
+use super::{Context, OpenStore, event, kept, record};
 use crate::cli::NamespaceSet;
 use crate::error::CommandError;
 use crate::output::notice;
@@ -100,10 +100,12 @@ async fn set_limits(
     target: &StoreTarget,
 ) -> Result<Shown, CommandError> {
     let OpenStore { store, operator } = open;
-    let done = store.set_limits(operator, namespace, change, context.now);
-    let done = spinning("counting the versions", Box::pin(done)).await;
     let mut event = event(Kind::Namespace, operator);
     event.namespace(namespace);
+    event.requested(limits_text(change));
+    let kept = kept(&event, context);
+    let done = store.set_limits(operator, namespace, change, &kept);
+    let done = spinning("counting the versions", Box::pin(done)).await;
     let done = record(event, done, |done| match done {
         LimitsSet::Done { before, limits, .. } if before == limits => Outcome::Unchanged,
         LimitsSet::Done { .. } => Outcome::Changed,
@@ -150,9 +152,11 @@ async fn set_sources(
     target: &StoreTarget,
 ) -> Result<Shown, CommandError> {
     let OpenStore { store, operator } = open;
-    let done = store.set_sources(operator, namespace, change, context.now).await;
     let mut event = event(Kind::Namespace, operator);
     event.namespace(namespace);
+    event.requested(sources_text(change));
+    let kept = kept(&event, context);
+    let done = store.set_sources(operator, namespace, change, &kept).await;
     let done = record(event, done, |done| match done {
         SourcesSet::Done { before, sources } if before == sources => Outcome::Unchanged,
         SourcesSet::Done { .. } => Outcome::Changed,
@@ -183,6 +187,25 @@ async fn set_sources(
     );
     let json = [("sources".to_owned(), sources_json(&sources))].into_iter().collect();
     Ok(Shown { is_changed, lines, json })
+}
+
+/// Returns the requested limits for the audit log.
+fn limits_text(change: LimitsChange) -> String {
+    let limits = [("max_bytes", change.max_bytes), ("max_versions", change.max_versions)];
+    let text = limits.into_iter().filter_map(|(name, change)| match change {
+        LimitChange::Keep => None,
+        LimitChange::Unlimited => Some(format!("{name}=unlimited")),
+        LimitChange::At(limit) => Some(format!("{name}={limit}")),
+    });
+    text.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns the requested change of the sources for the audit log: `-*` removes all others.
+fn sources_text(change: &SourcesChange) -> String {
+    let removed = change.remove_all.then(|| "-*".to_owned());
+    let sources = change.add.iter().map(|source| format!("+{}", source.address()));
+    let objects = change.add_objects.iter().map(|objects| format!("+{}", objects.address()));
+    removed.into_iter().chain(sources).chain(objects).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns each allowed source as one line.

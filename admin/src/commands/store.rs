@@ -1,19 +1,17 @@
-//! `store`: creates the missing parts of a store, migrates it, and lists what nothing in it needs.
+//! `store`: creates the missing parts of a store, and migrates it.
 
 use std::process::ExitCode;
 
 use serde_json::json;
-use stile_core::audit::{Kind, Outcome};
-use stile_core::clock::rfc3339;
+use stile_core::audit::{Kept, Kind, Outcome};
 use stile_core::grants::OperatorAccess;
 use stile_protocol::audience::Audience;
-use stile_store::{HostRecorded, Leftover, Migrated, Repaired, Store};
+use stile_store::{HostRecorded, Migrated, Store, StoreError};
 
-use super::{CommandResult, Context, event, operator_on_aws, record};
+use super::{CommandResult, Context, event, kept, operator_on_aws, record, store_check};
 use crate::aws_session;
-use crate::cli::{StoreCheck, StoreInit, StoreMigrate, StoreVerb};
+use crate::cli::{StoreInit, StoreMigrate, StoreVerb};
 use crate::error::CommandError;
-use crate::output::notice;
 use crate::progress::spinning;
 use crate::target::StoreLocation;
 
@@ -21,8 +19,8 @@ use crate::target::StoreLocation;
 pub(crate) async fn run(context: &Context, verb: StoreVerb) -> CommandResult {
     match verb {
         StoreVerb::Init(args) => init(context, args).await?,
-        StoreVerb::Migrate(args) => migrate(context, args)?,
-        StoreVerb::Check(args) => check(context, args).await?,
+        StoreVerb::Migrate(args) => migrate(context, args).await?,
+        StoreVerb::Check(args) => return store_check::run(context, args).await,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -33,7 +31,15 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             let operator = context.local_operator();
             let mut event = event(Kind::Store, &operator);
             event.resource(folder.display().to_string());
+            let kept = kept(&event, context);
             let made = Store::init_folder(&folder, store.embedded_deadlines());
+            let made = match made {
+                Ok(made) if made.folder || made.database => {
+                    let opened = Store::open_folder(&folder, store.embedded_deadlines());
+                    keep(opened, &operator, &kept, Outcome::Created).await.map(|()| made)
+                }
+                made => made,
+            };
             let made = record(event, made, |made| created(made.folder || made.database))?;
             let data = folder.display();
             let mut line = match (made.folder, made.database) {
@@ -47,7 +53,8 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             if let Some(host) = &host {
                 let opened = Store::open_folder(&folder, store.embedded_deadlines())?;
                 let written =
-                    record_host(&operator, &opened, &format!("folder `{data}`"), host).await?;
+                    record_host(context, &operator, &opened, &format!("folder `{data}`"), host)
+                        .await?;
                 line.push_str(&for_registry("folder", host, written));
                 json["made_host"] = written.into();
             }
@@ -61,6 +68,14 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             event.resource(place.table.clone());
             let making = Box::pin(Store::init_on_aws(&place, session.sdk(), deadlines));
             let made = spinning("creating what is missing", making).await;
+            let made = match made {
+                Ok(made) if made.table || made.bucket || made.key => {
+                    let opened = Store::on_aws(&place, None, session.sdk(), deadlines);
+                    let kept = kept(&event, context);
+                    keep(Ok(opened), &operator, &kept, Outcome::Created).await.map(|()| made)
+                }
+                made => made,
+            };
             let made = record(event, made, |made| created(made.table || made.bucket || made.key))?;
             let parts = [
                 (made.table, "table", &place.table),
@@ -79,9 +94,8 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
             let mut json = json!({ "table": place.table, "made_table": made.table, "made_bucket": made.bucket, "made_key": made.key });
             if let Some(host) = &host {
                 let opened = Store::on_aws(&place, None, session.sdk(), deadlines);
-                let written =
-                    record_host(&operator, &opened, &format!("table `{}`", place.table), host)
-                        .await?;
+                let table = format!("table `{}`", place.table);
+                let written = record_host(context, &operator, &opened, &table, host).await?;
                 line.push_str(&for_registry("table", host, written));
                 json["made_host"] = written.into();
             }
@@ -91,11 +105,21 @@ async fn init(context: &Context, StoreInit { store, host }: StoreInit) -> Result
     context.output.outcome(line, &json)
 }
 
+/// Keeps the event of a change of the store as a whole, after the change.
+async fn keep(
+    opened: Result<Store, StoreError>,
+    operator: &OperatorAccess,
+    kept: &Kept,
+    outcome: Outcome,
+) -> Result<(), StoreError> {
+    opened?.keep_operation(operator, kept, outcome).await
+}
+
 const fn created(any: bool) -> Outcome {
     if any { Outcome::Created } else { Outcome::Unchanged }
 }
 
-fn migrate(
+async fn migrate(
     context: &Context,
     StoreMigrate { store, dry_run }: StoreMigrate,
 ) -> Result<(), CommandError> {
@@ -112,16 +136,18 @@ fn migrate(
         }
     };
     let deadlines = store.embedded_deadlines();
-    let mut event = event(Kind::Store, &context.local_operator());
+    let operator = context.local_operator();
+    let mut event = event(Kind::Store, &operator);
     event.resource(folder.display().to_string());
     let pending = Store::pending_migration(&folder, deadlines);
     let pending = match pending {
         Err(error) if dry_run => return Err(error.into()),
         Ok(pending) if dry_run || pending.from == pending.to => pending,
-        pending => {
-            let migrated =
-                pending.and_then(|pending| Store::open_folder(&folder, deadlines).map(|_| pending));
-            record(event, migrated, |_| Outcome::Changed)?
+        Err(error) => record(event, Err(error), |_| Outcome::Changed)?,
+        Ok(pending) => {
+            let (opened, kept) = (Store::open_folder(&folder, deadlines), kept(&event, context));
+            let migrated = keep(opened, &operator, &kept, Outcome::Changed).await;
+            record(event, migrated.map(|()| pending), |_| Outcome::Changed)?
         }
     };
     let (Migrated { from, to }, data) = (pending, folder.display());
@@ -138,93 +164,23 @@ fn migrate(
     context.output.outcome(line, &json!({ "status": status, "data": data, "from": from, "to": to }))
 }
 
-/// The age in seconds from which no publish that is still in progress can need an archive.
-const SETTLED: i64 = 24 * 3600;
-
-async fn check(
-    context: &Context,
-    StoreCheck { store, repair, older_than }: StoreCheck,
-) -> Result<(), CommandError> {
-    if let StoreLocation::Folder(folder) = store.location()? {
-        let Migrated { from, to } = Store::pending_migration(&folder, store.embedded_deadlines())?;
-        // To open the store would migrate it.
-        if from != to {
-            return Err(CommandError::refused(format!(
-                "the store in `{}` has format {from}, and this program's is {to}",
-                folder.display()
-            ))
-            .hint(format!("run `{}`", store.command("store migrate"))));
-        }
-    }
-    if repair {
-        let opened = context.open_to_change(&store).await?;
-        let mut event = event(Kind::Store, &opened.operator);
-        event.resource(match store.location()? {
-            StoreLocation::Folder(folder) => folder.display().to_string(),
-            StoreLocation::Aws(place) => place.bucket,
-        });
-        let written_until = context.now.saturating_sub(older_than);
-        let deleting = opened.store.delete_leftovers(&opened.operator, written_until, context.now);
-        let repaired = spinning("deleting leftovers", Box::pin(deleting)).await;
-        let outcome = |repaired: &Repaired| match repaired.deleted.is_empty() {
-            true => Outcome::Unchanged,
-            false => Outcome::Deleted,
-        };
-        let Repaired { deleted, kept, error } = record(event, repaired, outcome)?;
-        for (leftover, reason) in &kept {
-            notice(format_args!("kept `{}`: {reason}", leftover.archive));
-        }
-        let bytes: u64 = deleted.iter().map(|leftover| leftover.bytes).sum();
-        notice(format_args!("deleted {} archives with {bytes} bytes", deleted.len()));
-        list(context, &deleted)?;
-        return error.map_or(Ok(()), |error| Err(error.into()));
-    }
-    let opened = context.open(&store).await?;
-    let looking = Box::pin(opened.store.leftovers(&opened.operator));
-    let leftovers = spinning("looking for leftovers", looking).await?;
-    let is_young = |leftover: &&Leftover| context.now - leftover.written_at < SETTLED;
-    let young = leftovers.iter().filter(is_young).count();
-    if young > 0 {
-        notice(format_args!(
-            "{young} of the leftovers are less than a day old, and can belong to a publish in progress"
-        ));
-    }
-    list(context, &leftovers)
-}
-
-/// Prints archives that no version names, or named.
-fn list(context: &Context, leftovers: &[Leftover]) -> Result<(), CommandError> {
-    let row = |leftover: &Leftover| {
-        vec![
-            leftover.archive.clone(),
-            leftover.object_version.clone().unwrap_or_else(|| "-".to_owned()),
-            leftover.bytes.to_string(),
-            rfc3339(leftover.written_at),
-        ]
-    };
-    let object = |leftover: &Leftover| {
-        json!({
-            "archive": leftover.archive, "object_version": leftover.object_version,
-            "bytes": leftover.bytes, "written_at": rfc3339(leftover.written_at),
-        })
-    };
-    context.output.rows(
-        "leftovers",
-        &["archive", "object version", "bytes", "written at"],
-        &leftovers.iter().map(row).collect::<Vec<_>>(),
-        &leftovers.iter().map(object).collect::<Vec<_>>().into(),
-    )
-}
-
 /// Records the registry host in the store, and returns whether it was missing. The store has that
 /// name in messages.
 async fn record_host(
+    context: &Context,
     operator: &OperatorAccess,
     store: &Store,
     name: &str,
     host: &Audience,
 ) -> Result<bool, CommandError> {
-    match store.record_host(operator, host).await? {
+    let mut event = event(Kind::Store, operator);
+    event.resource(host.to_string());
+    let recorded = store.record_host(operator, host, &kept(&event, context)).await;
+    match record(event, recorded, |recorded| match recorded {
+        HostRecorded::Created => Outcome::Created,
+        HostRecorded::Same => Outcome::Unchanged,
+        HostRecorded::Another(_) => Outcome::Conflict,
+    })? {
         HostRecorded::Created => Ok(true),
         HostRecorded::Same => Ok(false),
         HostRecorded::Another(other) => {

@@ -8,7 +8,7 @@ use stile_core::clock::rfc3339;
 use stile_core::token::TokenId;
 use stile_protocol::reply::ErrorCode;
 
-use super::{CommandResult, Context, OpenStore, event, existing_principal, record};
+use super::{CommandResult, Context, OpenStore, event, existing_principal, kept, record};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::error::CommandError;
 use crate::output::notice;
@@ -39,9 +39,10 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
     if let Some(text) = &args.principal {
         let principal = existing_principal(text, args.exact)?;
         let OpenStore { store, operator } = context.open_to_revoke(&args.store).await?;
-        let new = store.revoke_principal(&operator, principal.clone(), context.now).await;
         let mut event = event(Kind::Revoke, &operator);
         event.about(&principal);
+        let kept = kept(&event, context);
+        let new = store.revoke_principal(&operator, principal.clone(), &kept).await;
         let new =
             record(event, new, |new| if *new { Outcome::Revoked } else { Outcome::Unchanged })?;
         let line = if new {
@@ -57,7 +58,7 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
         return Err(CommandError::refused("`--all` revokes the tokens of all principals")
             .hint("add `--yes` to confirm"));
     }
-    let deleted = drop_keys(&context.open_to_revoke(&args.store).await?).await?;
+    let deleted = drop_keys(context, &context.open_to_revoke(&args.store).await?).await?;
     let line = if deleted == 0 {
         "unchanged: there are no keys, so no token is valid"
     } else {
@@ -78,9 +79,9 @@ async fn revoke_token(
             .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
     let OpenStore { store, operator } = context.open_to_revoke(target).await?;
-    let revoked = store.revoke_token(&operator, id.clone(), context.now).await;
     let mut event = event(Kind::Revoke, &operator);
     event.token(&id);
+    let revoked = store.revoke_token(&operator, id.clone(), &kept(&event, context)).await;
     record(event, revoked, |()| Outcome::Revoked)?;
     notice(CACHED_TOKEN_NOTICE);
     context.output.outcome(
@@ -90,10 +91,14 @@ async fn revoke_token(
 }
 
 /// Deletes all keys, and returns their number.
-async fn drop_keys(OpenStore { store, operator }: &OpenStore) -> Result<usize, CommandError> {
+async fn drop_keys(
+    context: &Context,
+    OpenStore { store, operator }: &OpenStore,
+) -> Result<usize, CommandError> {
     let (mut event, mut dropped) = (event(Kind::Key, operator), Ok(None));
+    let kept = kept(&event, context);
     for _ in 0..MAX_ATTEMPTS {
-        dropped = store.drop_keys(operator).await;
+        dropped = store.drop_keys(operator, &kept).await;
         if !matches!(dropped, Ok(None)) {
             break;
         }
@@ -117,9 +122,9 @@ async fn drop_keys(OpenStore { store, operator }: &OpenStore) -> Result<usize, C
 async fn lift(context: &Context, args: &TokenLift) -> Result<(), CommandError> {
     let principal = existing_principal(&args.principal, args.exact)?;
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let lifted = store.lift(&operator, principal.clone()).await;
     let mut event = event(Kind::Lift, &operator);
     event.about(&principal);
+    let lifted = store.lift(&operator, principal.clone(), &kept(&event, context)).await;
     if !record(event, lifted, |lifted| if *lifted { Outcome::Lifted } else { Outcome::Absent })? {
         return Err(CommandError::refused(format!("`{principal}` is not revoked"))
             .hint(format!("`{}` lists all revocations", args.store.command("token list"))));

@@ -8,7 +8,7 @@ use stile_core::clock::rfc3339;
 use stile_core::webhook::{MAX_WEBHOOKS, WebhookName, WebhookUrl};
 use stile_store::{WebhookAdded, WebhookSummary};
 
-use super::{CommandResult, Context, OpenStore, event, record};
+use super::{CommandResult, Context, OpenStore, event, kept, record};
 use crate::cli::{WebhookAdd, WebhookRemove, WebhookVerb};
 use crate::error::CommandError;
 use crate::progress::spinning;
@@ -31,9 +31,10 @@ async fn add(context: &Context, args: WebhookAdd) -> Result<(), CommandError> {
         CommandError::usage(format!("the URL is not one for a webhook: {error}"))
     })?;
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let added = store.add_webhook(&operator, name.clone(), url, context.now).await;
     let mut event = event(Kind::Webhook, &operator);
     event.webhook(&name);
+    let kept = kept(&event, context);
+    let added = store.add_webhook(&operator, name.clone(), url, &kept).await;
     match record(event, added, |added| match added {
         WebhookAdded::Done(_) => Outcome::Created,
         WebhookAdded::Exists => Outcome::Conflict,
@@ -94,9 +95,9 @@ async fn list(context: &Context, target: StoreTarget) -> Result<(), CommandError
 async fn remove(context: &Context, args: WebhookRemove) -> Result<(), CommandError> {
     let name = parse_name(&args.name)?;
     let OpenStore { store, operator } = context.open_to_change(&args.store).await?;
-    let removed = store.remove_webhook(&operator, &name).await;
     let mut event = event(Kind::Webhook, &operator);
     event.webhook(&name);
+    let removed = store.remove_webhook(&operator, &name, &kept(&event, context)).await;
     let outcome = |removed: &bool| if *removed { Outcome::Deleted } else { Outcome::Absent };
     if record(event, removed, outcome)? {
         return context.output.outcome(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace, MAX_GRANTS};
 use stile_core::principal::Principal;
-use stile_protocol::names::Permissions;
+use stile_protocol::names::{Permission, Permissions};
 use stile_store::{ListedGrants, UnreadableGrant};
 use terraform_credentials_stile::message::one_line;
 
@@ -63,6 +63,20 @@ pub(crate) struct Counts {
     pub(crate) change: usize,
     /// Grants to delete.
     pub(crate) delete: usize,
+}
+
+/// The phases of an application, in their order. What gives something comes before what takes
+/// something, and the right to change grants is taken last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    DeleteEnded,
+    Create,
+    Widen,
+    ReplaceByGiver,
+    Replace,
+    Narrow,
+    Delete,
+    TakeRight,
 }
 
 impl Plan {
@@ -127,10 +141,10 @@ impl Plan {
         (all || many).then_some(self.deletions)
     }
 
-    /// Returns the changes in the order of their application: delete what has ended, create, widen,
-    /// replace, narrow, delete.
+    /// Returns the changes in the order of their application, which is that of their phases.
     ///
-    /// So a caller whose access moves from one grant to another has it at every moment.
+    /// So a caller whose access moves from one grant to another has it at every moment. A namespace
+    /// with a new grant giver also has one at every moment.
     pub(crate) fn in_order(&self, now: i64) -> Vec<Change> {
         let mut changes = self.changes.clone();
         changes.sort_by_key(|change| change.phase(now));
@@ -245,26 +259,64 @@ impl Change {
         }
     }
 
-    fn phase(&self, now: i64) -> u8 {
+    /// Returns the permissions and the end of the grant before the change, if there is one.
+    pub(crate) fn before(&self) -> Option<(Permissions, Option<i64>)> {
         match self {
-            Self::Delete(held) if !is_live(held, now) => 0,
-            Self::Create(_) => 1,
+            Self::Create(_) => None,
+            Self::Update { held, .. } | Self::Delete(held) => {
+                Some((held.permissions, held.expires_at))
+            }
+        }
+    }
+
+    /// Returns the permissions and the end of the grant after the change, if there is one.
+    pub(crate) fn after(&self) -> Option<(Permissions, Option<i64>)> {
+        match self {
+            Self::Create(wanted) | Self::Update { wanted, .. } => {
+                Some((wanted.permissions, wanted.expires_at))
+            }
+            Self::Delete(_) => None,
+        }
+    }
+
+    /// Returns whether the change takes a right to change grants, or ends it earlier.
+    pub(crate) fn takes_right(&self) -> bool {
+        let rights = [Permission::CreateGrant, Permission::DeleteGrant];
+        let Some((old, old_end)) = self.before() else { return false };
+        rights.into_iter().filter(|right| old.contains(*right)).any(|right| match self.after() {
+            None => true,
+            Some((new, new_end)) => !new.contains(right) || until(new_end) < until(old_end),
+        })
+    }
+
+    /// Returns whether the change takes something from a grant that has not ended.
+    pub(crate) fn takes(&self, now: i64) -> bool {
+        self.phase(now) > Phase::Widen
+    }
+
+    fn phase(&self, now: i64) -> Phase {
+        match self {
+            Self::Delete(held) if !is_live(held, now) => Phase::DeleteEnded,
+            Self::Create(_) => Phase::Create,
             Self::Update { held, wanted } => {
                 let before = if is_live(held, now) { held.permissions } else { Permissions::NONE };
                 let lacks = |some: Permissions, all: Permissions| {
                     some.iter().any(|permission| !all.contains(permission))
                 };
-                let end = |end: Option<i64>| end.unwrap_or(i64::MAX);
-                let (old, new) = (end(held.expires_at), end(wanted.expires_at));
+                let (old, new) = (until(held.expires_at), until(wanted.expires_at));
                 let gives = lacks(wanted.permissions, before) || new > old;
                 let takes = lacks(before, wanted.permissions) || new < old;
+                let gives_right = wanted.permissions.contains(Permission::CreateGrant);
                 match (gives, takes) {
-                    (true, false) => 2,
-                    (true, true) => 3,
-                    (false, _) => 4,
+                    (true, false) => Phase::Widen,
+                    (true, true) if gives_right => Phase::ReplaceByGiver,
+                    (true, true) => Phase::Replace,
+                    (false, _) if self.takes_right() => Phase::TakeRight,
+                    (false, _) => Phase::Narrow,
                 }
             }
-            Self::Delete(_) => 5,
+            Self::Delete(_) if self.takes_right() => Phase::TakeRight,
+            Self::Delete(_) => Phase::Delete,
         }
     }
 
@@ -303,6 +355,11 @@ impl fmt::Display for Change {
             Self::Delete(old) => formatter.write_str(&state(old.permissions, old.expires_at)),
         }
     }
+}
+
+/// Returns an end as a number, with the latest one for none.
+fn until(end: Option<i64>) -> i64 {
+    end.unwrap_or(i64::MAX)
 }
 
 /// Returns the ended grants that are in the way of new ones: the principal has as many grants as it

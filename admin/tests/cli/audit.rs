@@ -14,6 +14,99 @@ fn events(machine: &Machine) -> Vec<Value> {
     log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Returns the events that the store in a folder keeps, as a line of the log has them, in order of
+/// chain.
+fn kept(machine: &Machine, folder: &str) -> Vec<Value> {
+    let database = machine.path(folder).join("stile.sqlite3");
+    let connection = rusqlite::Connection::open(database).unwrap();
+    let mut query =
+        connection.prepare("SELECT body FROM audit_events ORDER BY chain, seq").unwrap();
+    let bodies = query.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let read = |body: String| {
+        let mut event: Value = serde_json::from_str(&body).unwrap();
+        for name in ["chain", "seq", "time"] {
+            assert!(event.as_object_mut().unwrap().remove(name).is_some(), "{body}");
+        }
+        event
+    };
+    bodies.map(|body| read(body.unwrap())).collect()
+}
+
+/// Returns the fields of a line of the log, without those that say when and how it was written.
+fn fields(line: &Value) -> Value {
+    let mut line = line.clone();
+    line.as_object_mut()
+        .unwrap()
+        .retain(|name, _| !["timestamp", "level", "target"].contains(&name.as_str()));
+    line
+}
+
+#[test]
+fn the_store_keeps_the_event_of_each_change_and_only_of_changes() {
+    let machine = Machine::with_store();
+    let log = machine.path("audit.jsonl").to_str().unwrap().to_owned();
+    let machine = machine.with("STILE_AUDIT_LOG", &log);
+    let on_acme = format!("--role-arn {DEPLOY} --namespace acme");
+    let (mut lines, mut before) = (0, kept(&machine, "data"));
+    assert_eq!(before.len(), 1, "that the store was created: {before:?}");
+    for (command, changes) in [
+        ("store init", false),
+        ("namespace create acme", true),
+        ("namespace create acme", false),
+        ("namespace set acme --max-versions 5", true),
+        ("namespace set acme --max-versions 5", false),
+        ("namespace set acme --source git::https://git.example.com/acme", true),
+        ("namespace set acme --no-source", true),
+        ("namespace set acme --no-source", false),
+        ("webhook add ci https://ci.example.com/", true),
+        ("webhook add ci https://ci.example.com/", false),
+        ("webhook remove ci", true),
+        ("webhook remove ci", false),
+        ("grant create ON --download --expires 9999-12-31T23:59:59Z", true),
+        ("grant create ON --upload", false),
+        ("grant update ON --upload --expires never", true),
+        ("grant update ON --upload=false --download=false", false),
+        ("grant delete ON", true),
+        ("grant delete ON", false),
+        ("grant create ON --download --unique-id AROAEXAMPLEEXAMPLE222", true),
+        ("grant repin --role-arn DEPLOY", true),
+        ("grant repin --role-arn DEPLOY", false),
+        ("token revoke AAAAAAAAAAAAAAAAAAAAAA", true),
+        ("token revoke --principal DEPLOY", true),
+        ("token revoke --principal DEPLOY", false),
+        ("token lift --principal DEPLOY", true),
+        ("token lift --principal DEPLOY", false),
+        ("token revoke --all --yes", false),
+        ("store check --repair", false),
+        ("store init --host registry.example.com", true),
+        ("backup --out backup", false),
+    ] {
+        let run = machine.run(&command.replace("ON", &on_acme).replace("DEPLOY", DEPLOY));
+        let after = kept(&machine, "data");
+        let new: Vec<&Value> = after.iter().filter(|event| !before.contains(event)).collect();
+        let logged = events(&machine);
+        let last: Vec<Value> = logged[lines..].iter().map(fields).collect();
+        match (new.as_slice(), changes) {
+            ([], false) => {}
+            ([event], true) => {
+                assert!(last.contains(event), "{command}: {event} is not in {last:?}");
+            }
+            (new, _) => panic!("{command}: {new:?}: {}", run.stderr),
+        }
+        (lines, before) = (logged.len(), after);
+    }
+    let update = before.iter().find(|event| event["requested"] == "+upload").unwrap();
+    assert_eq!(
+        (&update["permissions_before"], &update["expires_at_before"], &update["expires_at"]),
+        (&"download".into(), &"9999-12-31T23:59:59Z".into(), &"never".into())
+    );
+    machine.run("restore --from backup --data new-store");
+    let restored = kept(&machine, "new-store");
+    assert_eq!(restored.len(), before.len() + 1);
+    let line = fields(events(&machine).last().unwrap());
+    assert!(restored.contains(&line), "{line} is not in {restored:?}");
+}
+
 #[test]
 fn each_change_appends_one_event_and_what_only_reads_appends_none() {
     let machine = Machine::with_store();

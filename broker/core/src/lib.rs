@@ -4,7 +4,7 @@
 //! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`search`], [`grants`], [`usage`], [`version_event`], [`webhook`], [`audit`].
+//! [`package`], [`search`], [`grants`], [`refused_exchange`], [`usage`], [`version_event`], [`webhook`], [`audit`].
 
 pub mod audit;
 pub mod clock;
@@ -15,6 +15,7 @@ pub mod grants;
 pub mod identity;
 pub mod package;
 pub mod principal;
+pub mod refused_exchange;
 pub mod search;
 pub mod token;
 pub mod usage;

@@ -235,6 +235,12 @@ impl Permissions {
         Self(self.0 | other.0)
     }
 
+    /// Returns the permissions of this set that are not in the other one.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Iterates over the permissions, ordered by name.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::ALL.into_iter().filter(move |permission| self.contains(*permission))

@@ -1,5 +1,7 @@
 //! The id of a request: the header of an answer that has it, and its place in the text of an error.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer};
 
 /// The header of an answer with the id of its request.
@@ -29,6 +31,33 @@ pub fn split(sentence: &str) -> (&str, Option<&str>) {
 pub fn is_id(text: &str) -> bool {
     (1..=LONGEST).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// The id of a request, checked by [`is_id`]. So it can be a part of a key, of a line and of a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// Parses an id. `None` if the text cannot be one.
+    pub fn parse(text: &str) -> Option<Self> {
+        is_id(text).then(|| Self(text.to_owned()))
+    }
+
+    /// Returns the id with these bytes: 16 hexadecimal digits, as a broker sends it.
+    pub fn from_bytes(bytes: [u8; 8]) -> Self {
+        Self(hex::encode(bytes))
+    }
+
+    /// Returns the id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
 }
 
 /// Reads an id. Any other value counts as none: an error stays readable, whatever its id is.

@@ -11,9 +11,9 @@ use super::broker::Broker;
 use crate::tokens::{KeyError, OpenError, Opened};
 use stile_core::audit::Event;
 use stile_core::grants::{
-    Access, DelegatedAccess, DelegationRefusal, Grant, GrantNamespace, PackageAccess,
-    PermittedNamespaces, PrincipalState, Refusal, Right, VisibleGrants, decide, delegate,
-    grants_in_scope, permitted_namespaces, visible_grants,
+    Access, CreateGrant, DelegatedAccess, DelegationRefusal, ExplainAccess, Grant, GrantNamespace,
+    PackageAccess, PermittedNamespaces, PrincipalState, Refusal, Right, VisibleGrants, decide,
+    delegate, explain_access, grants_in_scope, permitted_namespaces, visible_grants,
 };
 use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
@@ -151,6 +151,14 @@ impl Bearer {
         visible_grants(&self.claims, &self.state, namespace, self.now)
     }
 
+    /// Decides whether the bearer may have the accesses of others to a namespace explained.
+    pub fn explain_access(
+        &self,
+        namespace: &GrantNamespace,
+    ) -> Result<ExplainAccess, DelegationRefusal> {
+        explain_access(&self.claims, &self.state, namespace, self.now)
+    }
+
     /// Decides the same access a second time. During a long upload, the token may expire, or an
     /// operator may delete the grant.
     pub async fn decide_again<R: Right>(
@@ -201,6 +209,13 @@ impl Bearer {
         event: &mut Event,
     ) -> Result<Access<R>, Refusal> {
         event.right(namespace, R::PERMISSION);
+        let access = decide(&self.claims, &self.state, namespace, self.now)?;
+        event.allowed_by(access.grant());
+        Ok(access)
+    }
+
+    /// Decides whether the bearer may create grants on a namespace, for one of several in a list.
+    pub fn may_create_grants(&self, namespace: &Namespace) -> Result<Access<CreateGrant>, Refusal> {
         decide(&self.claims, &self.state, namespace, self.now)
     }
 

@@ -8,8 +8,10 @@ use stile_protocol::region::Region;
 use super::download_counts::DownloadCounts;
 use super::events::Events;
 use super::limits::Limits;
+use super::refused_exchange_limits::RefusedExchangeLimits;
 use crate::audit::AuditLog;
 use crate::authn::sigv4::{SingleFlight, Sts};
+use crate::metrics::{Current, Format, Metrics};
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
@@ -40,6 +42,8 @@ pub struct Broker {
     pub audit: Arc<AuditLog>,
     /// The limits for concurrent work.
     pub limits: Limits,
+    /// The records of refused exchanges that callers left.
+    pub refused_exchange_limits: RefusedExchangeLimits,
     /// The records, archives and keys.
     pub store: Store,
     /// The state of recent principals: grants and revocations.
@@ -52,6 +56,8 @@ pub struct Broker {
     pub tokens: Tokens,
     /// The lifetime of a token for callers that ask for none, in seconds.
     pub default_ttl: i64,
+    /// The number of days for which a data folder keeps audit events. `None`: for ever.
+    pub audit_days: Option<u32>,
     /// Whether `/openapi.json` answers the OpenAPI document of the API.
     pub serves_openapi: bool,
     /// The clock.
@@ -62,6 +68,8 @@ pub struct Broker {
     pub events: Events,
     /// The time of the last good readiness check.
     pub readiness: Readiness,
+    /// What the broker counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// The last good readiness check, so that not every probe costs a check.
@@ -136,6 +144,18 @@ impl Broker {
             .follow(&KeyringSummary::from(&self.store.keyring().await?), &self.store, now)
             .await?;
         Ok(self.tokens.minting_key(&self.store, now).await?.created_at())
+    }
+
+    /// Returns all metrics as text. It calls no service and does not wait for the store.
+    pub fn metrics_in(&self, format: Format) -> String {
+        let now = self.clock.now();
+        let current = Current {
+            now,
+            key_created_at: self.tokens.key_created_at(now),
+            exchanges: self.limits.open_exchanges(),
+            uploads: self.limits.open_uploads(),
+        };
+        self.metrics.encode(current, format)
     }
 
     /// Returns the region of this name, if the operator enabled it.

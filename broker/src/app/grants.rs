@@ -6,8 +6,10 @@
 
 use super::authorize::{AuthenticateError, Bearer};
 use super::broker::Broker;
-use stile_core::audit::{Event, Outcome};
-use stile_core::grants::{DelegatedAccess, DelegationRefusal, Grant, GrantNamespace};
+use stile_core::audit::{Event, Kept, Outcome};
+use stile_core::grants::{
+    DelegatedAccess, DelegatedExplanation, DelegationRefusal, Grant, GrantNamespace,
+};
 use stile_core::principal::Principal;
 use stile_protocol::names::{Permission, Permissions};
 use stile_store::{
@@ -118,6 +120,21 @@ pub async fn list(
     page.ok_or(GrantsError::TooManyNamespaces)
 }
 
+/// Explains whether the principal of the target has a permission on its namespace.
+pub async fn explain(
+    broker: &Broker,
+    bearer: &Bearer,
+    target: &Target,
+    permission: Permission,
+    event: &mut Event,
+) -> Result<DelegatedExplanation, GrantsError> {
+    event.about(&target.principal);
+    event.grant(&target.namespace, None);
+    let access = bearer.explain_access(&target.namespace)?;
+    let facts = broker.store.explain_facts(&access, &target.principal).await?;
+    Ok(access.explain(&target.principal, permission, &facts))
+}
+
 /// Decides a change of a bearer, again for each attempt.
 struct Decision<'a> {
     broker: &'a Broker,
@@ -139,9 +156,16 @@ impl<'a> Decision<'a> {
     }
 
     /// Decides with the rights in the store.
-    async fn now(&self) -> Result<DelegatedAccess, GrantsError> {
+    async fn now(&self, event: &mut Event) -> Result<DelegatedAccess, GrantsError> {
         let bearer = self.bearer.current(self.broker).await?;
-        Ok(bearer.delegate(&self.target.principal, &self.target.namespace, self.needs)?)
+        let access = bearer.delegate(&self.target.principal, &self.target.namespace, self.needs)?;
+        event.allowed_by(access.grant());
+        Ok(access)
+    }
+
+    /// Returns what a change that is made now says of itself.
+    fn kept(&self, event: &Event) -> Kept {
+        Kept::new(event, self.broker.clock.now())
     }
 
     /// Waits before the next attempt. The last decision was on records that have changed since it.
@@ -165,8 +189,8 @@ pub async fn create(
     let mut decision = Decision::new(broker, bearer, target, Permission::CreateGrant);
     decision.at_first()?.create(permissions, expires_at)?;
     let created = loop {
-        let wanted = decision.now().await?.create(permissions, expires_at)?;
-        match broker.store.create_delegated_grant(wanted).await? {
+        let wanted = decision.now(event).await?.create(permissions, expires_at)?;
+        match broker.store.create_delegated_grant(wanted, &decision.kept(event)).await? {
             DelegatedCreation::Stale => decision.wait().await?,
             created => break created,
         }
@@ -226,16 +250,15 @@ pub async fn update(
     let mut decision = Decision::new(broker, bearer, target, needs);
     decision.at_first()?;
     loop {
-        let access = decision.now().await?;
-        return match broker.store.update_delegated_grant(&access, change, terms).await? {
+        let access = decision.now(event).await?;
+        let kept = decision.kept(event);
+        return match broker.store.update_delegated_grant(&access, change, terms, &kept).await? {
             DelegatedUpdate::Stale => {
                 decision.wait().await?;
                 continue;
             }
             DelegatedUpdate::Done { before, after } => {
-                event.grant_before(&before);
-                event.grant_end(after.expires_at);
-                event.grant(&target.namespace, Some(after.permissions.to_string()));
+                event.grant_changed(&before, &after);
                 event.outcome(Outcome::Changed);
                 Ok(after)
             }
@@ -270,8 +293,9 @@ pub async fn delete(
     let mut decision = Decision::new(broker, bearer, target, Permission::DeleteGrant);
     decision.at_first()?.may_take()?;
     loop {
-        let access = decision.now().await?;
-        return match broker.store.delete_delegated_grant(&access, terms).await? {
+        let access = decision.now(event).await?;
+        let kept = decision.kept(event);
+        return match broker.store.delete_delegated_grant(&access, terms, &kept).await? {
             DelegatedDeletion::Stale => {
                 decision.wait().await?;
                 continue;

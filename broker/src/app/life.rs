@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::authorize::Bearer;
 use super::broker::Broker;
 use super::usage;
-use stile_core::audit::{Event, Outcome};
+use stile_core::audit::{Event, Kept, Outcome};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{LifeChange, Version};
 use stile_store::{LifeChanged, StoreError};
@@ -56,7 +56,8 @@ pub async fn change(
     let _permit = permit.ok_or(LifeError::Overloaded)?;
     let now = broker.clock.now();
     let listeners = broker.events.destinations(&broker.store, now).await?;
-    let changed = broker.store.change_life(access, version, change, &listeners, now).await?;
+    let kept = Kept::new(event, now);
+    let changed = broker.store.change_life(access, version, change, &listeners, &kept).await?;
     match changed {
         LifeChanged::Done => {
             broker.events.committed();

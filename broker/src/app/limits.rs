@@ -69,6 +69,16 @@ pub struct UploadPermit {
 }
 
 impl Limits {
+    /// Returns the number of exchanges in progress.
+    pub fn open_exchanges(&self) -> usize {
+        EXCHANGES.saturating_sub(self.exchanges.available_permits())
+    }
+
+    /// Returns the number of uploads in progress.
+    pub fn open_uploads(&self) -> usize {
+        UPLOADS.saturating_sub(self.uploads.available_permits())
+    }
+
     /// Takes a permit for an upload of the principal to the namespace. `None` if no permit is free.
     pub fn upload(&self, principal: &Principal, namespace: &Namespace) -> Option<UploadPermit> {
         let uploader = self.uploaders.take(principal.clone())?;

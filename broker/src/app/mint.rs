@@ -3,9 +3,11 @@
 use secrecy::SecretString;
 use stile_protocol::exchange::RequestDocument;
 use stile_protocol::region::{Partition, Region};
+use stile_protocol::request_id::RequestId;
 
 use super::broker::Broker;
 use super::notices::notices;
+use super::refused_exchanges::{self, RefusedRequest};
 use crate::authn::gateway::GatewayCaller;
 use crate::authn::sigv4::proof::{Proof, ProofError};
 use crate::authn::sigv4::{AnswerError, FlightRole, Leader, SourceNetwork, StsError};
@@ -69,12 +71,14 @@ pub async fn by_proof(
     broker: &Broker,
     proof: &Proof,
     source: Option<SourceNetwork>,
+    request_id: &RequestId,
     event: &mut Event,
 ) -> Result<Minted, MintError> {
     let now = broker.clock.now();
     proof.check_time(now).map_err(MintError::Proof)?;
     proof.check_signed_from(broker.store.proofs_from()).map_err(MintError::Proof)?;
     let region = enabled(broker, &proof.unverified_region)?;
+    event.region(region);
 
     let _permit = broker.limits.exchanges.try_acquire().map_err(|_| MintError::Overloaded)?;
     let FlightRole::Leader(leader) = broker.single_flight.join(proof.digest()).await else {
@@ -83,8 +87,9 @@ pub async fn by_proof(
     let authenticated = broker.sts.identify(proof, region, source).await.map_err(MintError::Sts)?;
     event.identity(&authenticated.identity);
     // STS vouches for the document, because the signature covers its digest.
-    let minted =
-        mint(broker, authenticated, &proof.unverified_document, Some(&leader), now, event).await?;
+    let document = &proof.unverified_document;
+    let request = RefusedRequest { request_id, region: Some(region.name), document };
+    let minted = mint(broker, authenticated, request, Some(&leader), now, event).await?;
     broker.sts.minted(proof);
     Ok(minted)
 }
@@ -94,6 +99,7 @@ pub async fn by_gateway(
     broker: &Broker,
     caller: &GatewayCaller,
     document: &RequestDocument,
+    request_id: &RequestId,
     event: &mut Event,
 ) -> Result<Minted, MintError> {
     let now = broker.clock.now();
@@ -101,23 +107,34 @@ pub async fn by_gateway(
     let partitions: Vec<Partition> = broker.regions.iter().map(|region| region.partition).collect();
     let authenticated = caller.identify(&partitions).map_err(MintError::Gateway)?;
     event.identity(&authenticated.identity);
-    mint(broker, authenticated, document, None, now, event).await
+    let request = RefusedRequest { request_id, region: None, document };
+    mint(broker, authenticated, request, None, now, event).await
 }
 
 /// Mints a token for an authenticated caller. `leader` guards the proof, if the caller sent one.
+///
+/// A refusal leaves a record, so that an operator can explain it by the id of the request.
 async fn mint(
     broker: &Broker,
     authenticated: Authenticated,
-    document: &RequestDocument,
+    request: RefusedRequest<'_>,
     leader: Option<&Leader>,
     now: i64,
     event: &mut Event,
 ) -> Result<Minted, MintError> {
     let Authenticated { identity, single_use } = authenticated;
     let (state, fetched) = broker.store.principal_at_mint(identity.principals().to_vec()).await?;
+    broker.metrics.revocations_read(now);
     // A key that an operator removed must not mint: no broker could open the token.
     broker.tokens.follow(&state.keyring, &broker.store, now).await?;
-    let entitlement = entitle(identity, document, &state, now).map_err(MintError::Refused)?;
+    let caller = identity.clone();
+    let entitlement = match entitle(identity, request.document, &state, now) {
+        Ok(entitlement) => entitlement,
+        Err(refusal) => {
+            refused_exchanges::keep(broker, request, &caller, &state, &refusal, now).await;
+            return Err(MintError::Refused(refusal));
+        }
+    };
     let key = broker.tokens.minting_key(&broker.store, now).await?;
     let recorded = match broker.store.record(single_use, entitlement.new_pin(), now).await? {
         SingleUseOutcome::Recorded(recorded) => recorded,
@@ -126,8 +143,9 @@ async fn mint(
             return Err(MintError::Replayed);
         }
         SingleUseOutcome::PinnedToAnother => {
-            let principal = entitlement.caller().principal().clone();
-            return Err(MintError::Refused(Refusal::Recreated { principal }));
+            let refusal = Refusal::Recreated { principal: caller.principal().clone() };
+            refused_exchanges::keep(broker, request, &caller, &state, &refusal, now).await;
+            return Err(MintError::Refused(refusal));
         }
     };
     leader.inspect(|leader| leader.spent());

@@ -3,7 +3,10 @@
 //! No use case depends on HTTP.
 
 pub mod archive;
+pub mod audit_heads;
+pub mod audit_list;
 pub mod authorize;
+mod backlog;
 mod broker;
 pub mod catalogue;
 mod check_turns;
@@ -19,15 +22,19 @@ mod notices;
 pub mod publish;
 pub mod publish_object;
 pub mod publish_source;
+mod refused_exchange_limits;
+mod refused_exchanges;
 mod scheduled;
 pub mod search;
 mod sweep;
 pub mod upload;
 pub mod usage;
 
+pub use backlog::{BACKLOG_INTERVAL, count_backlog, watch_backlog};
 pub use broker::{Broker, NotReady, Readiness, Ready};
 pub use check_turns::{CheckTurn, CheckTurns};
 pub use download_counts::DownloadCounts;
 pub use limits::{Limits, UploadPermit};
+pub use refused_exchange_limits::RefusedExchangeLimits;
 pub use scheduled::tick;
 pub use sweep::{SWEEP_INTERVAL, sweep_store};

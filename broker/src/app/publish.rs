@@ -4,7 +4,7 @@ use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::limits::UploadPermit;
 use super::metadata::{self, Described};
-use stile_core::audit::{Event, Outcome};
+use stile_core::audit::{Event, Kept, Outcome};
 use stile_core::clock::Clock;
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::{ArchiveUpload, NewVersion, PackageAddress, UploadError, Version};
@@ -118,7 +118,8 @@ pub async fn publish(
     let sha256 = archive.sha256().to_owned();
     let now = broker.clock.now();
     let listeners = broker.events.destinations(&broker.store, now).await?;
-    let outcome = broker.store.publish(&access, &new, archive, &listeners, now).await?;
+    let kept = Kept::new(event, now);
+    let outcome = broker.store.publish(&access, &new, archive, &listeners, &kept).await?;
     event.outcome(logged(outcome));
     if outcome == Published::Created {
         broker.events.committed();

@@ -5,7 +5,7 @@ use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::metadata::{self, Described};
 use super::publish::{IncomingArchive, PublishError, logged, permit};
-use stile_core::audit::Event;
+use stile_core::audit::{Event, Kept};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::source::{ObjectAddress, SourceRefusal};
 use stile_core::package::{
@@ -140,8 +140,9 @@ pub async fn publish_object(
     let access = bearer.decide_again(broker, access, event).await?;
     let now = broker.clock.now();
     let listeners = broker.events.destinations(&broker.store, now).await?;
+    let kept = Kept::new(event, now);
     let answered =
-        broker.store.publish_object(&access, &new, archive, read, &listeners, now).await?;
+        broker.store.publish_object(&access, &new, archive, read, &listeners, &kept).await?;
     let outcome = match answered {
         SourcePublished::Answered(outcome) => outcome,
         SourcePublished::Refused(refusal) => return Err(refusal.into()),

@@ -4,7 +4,7 @@
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::publish::{PublishError, logged, permit};
-use stile_core::audit::Event;
+use stile_core::audit::{Event, Kept};
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::source::{ModuleSource, SourceRefusal};
 use stile_core::package::{Claimed, PackageAddress, Version};
@@ -65,8 +65,9 @@ pub async fn publish_source(
     let access = bearer.decide_again(broker, access, event).await?;
     let now = broker.clock.now();
     let listeners = broker.events.destinations(&broker.store, now).await?;
+    let kept = Kept::new(event, now);
     let published =
-        broker.store.publish_source(&access, &version, &source, claimed, &listeners, now);
+        broker.store.publish_source(&access, &version, &source, claimed, &listeners, &kept);
     let published = published.await?;
     let outcome = match published {
         SourcePublished::Answered(outcome) => outcome,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use stile_protocol::names::{Namespace, Permission};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use super::authorize::Bearer;
 use super::broker::Broker;
@@ -85,9 +86,10 @@ async fn indexes(
         for namespace in some {
             let (broker, reach, namespace) =
                 (Arc::clone(broker), Arc::clone(reach), Namespace::clone(namespace));
-            reads.spawn(async move {
+            let read = async move {
                 broker.search_cache.recent(&reach, &namespace, &broker.store, now).await
-            });
+            };
+            reads.spawn(read.in_current_span());
         }
         while let Some(read) = reads.join_next().await {
             let broken = |error| StoreError::unavailable("a read of a namespace ended", error);

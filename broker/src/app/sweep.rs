@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::audit_heads::expire;
 use super::broker::Broker;
 use stile_store::Swept;
 
@@ -19,6 +20,7 @@ pub async fn sweep_store(broker: Arc<Broker>, every: Duration) {
     loop {
         interval.tick().await;
         sweep(&broker).await;
+        expire(&broker).await;
     }
 }
 

@@ -15,6 +15,7 @@ use stile_core::grants::{Download, PackageAccess, Upload};
 use stile_core::package::Version;
 use stile_core::usage::{DownloadKey, day};
 use stile_store::{AfterDownload, DownloadTotal, StoreError};
+use tracing::Instrument as _;
 
 /// How long a download waits until due counts are in the store. After it, the work goes on without the
 /// download, which does not depend on it.
@@ -32,6 +33,7 @@ pub async fn count(
     version: &Version,
     is_deprecated: bool,
 ) {
+    broker.metrics.downloaded(access.address());
     let now = broker.clock.now();
     let due = broker.download_counts.add(DownloadKey::of(access, version, now), is_deprecated, now);
     let _ = tokio::time::timeout(PATIENCE, add_to_store(broker, due, now)).await;
@@ -76,7 +78,7 @@ async fn add_to_store(broker: &Arc<Broker>, counts: Counts, now: i64) -> bool {
         return true;
     }
     let broker = Arc::clone(broker);
-    let added = tokio::spawn(async move {
+    let work = async move {
         let numbers = counts.iter().map(|(key, tally)| (key.clone(), tally.count)).collect();
         let added = broker.store.count_downloads(numbers, latest_deprecated(&counts), now);
         let Err(error) = added.await else { return true };
@@ -86,8 +88,8 @@ async fn add_to_store(broker: &Arc<Broker>, counts: Counts, now: i64) -> bool {
         );
         broker.download_counts.put_back(counts, now);
         false
-    });
-    added.await.unwrap_or(false)
+    };
+    tokio::spawn(work.in_current_span()).await.unwrap_or(false)
 }
 
 /// Returns the latest download of a deprecated version for each principal that has one.

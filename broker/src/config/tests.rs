@@ -2,6 +2,8 @@
 
 use clap::{Arg, CommandFactory, Parser};
 
+use stile_protocol::region::Partition;
+
 use super::*;
 
 #[derive(Parser)]

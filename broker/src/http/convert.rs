@@ -12,6 +12,7 @@ use stile_protocol::signed_request::signed_headers;
 use super::error::ApiError;
 use crate::app::Broker;
 use crate::app::archive::ArchiveError as SignedArchiveError;
+use crate::app::audit_list::AuditListError;
 use crate::app::authorize::{AccessError, AuthenticateError, DecideAgainError};
 use crate::app::catalogue::CatalogueError;
 use crate::app::life::LifeError;
@@ -122,30 +123,37 @@ impl ApiError {
 
     /// Converts a refusal, with a hint on how to get the right.
     pub fn refusal(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
+        let error = Self::new(refusal.code(), refusal.to_string());
         match refusal {
             Refusal::NoGrant { principal, namespace, permission } => {
                 let namespace = namespace
                     .map_or_else(|| "NAMESPACE".to_owned(), |namespace| namespace.to_string());
                 let flag = permission.as_str().replace('_', "-");
-                Self::new(ErrorCode::NoGrant, message).hint(format!(
+                error.hint(format!(
                     "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
                     principal.display_name()
                 ))
             }
-            Refusal::OutOfScope { .. } => Self::new(ErrorCode::OutOfScope, message)
-                .hint("request a token with this namespace and permission"),
-            Refusal::Recreated { principal } => Self::new(ErrorCode::PrincipalRecreated, message)
-                .hint(format!(
-                    "ask an operator for `stile-admin grant repin --role-arn {}`",
-                    principal.display_name()
-                )),
-            Refusal::Revoked { principal } => {
-                Self::new(ErrorCode::PrincipalRevoked, message).hint(format!(
-                    "ask an operator for `stile-admin token lift --principal {}`",
-                    principal.display_name()
-                ))
+            Refusal::OutOfScope { .. } => {
+                error.hint("request a token with this namespace and permission")
             }
+            Refusal::Recreated { principal } => error.hint(format!(
+                "ask an operator for `stile-admin grant repin --role-arn {}`",
+                principal.display_name()
+            )),
+            Refusal::Revoked { principal, .. } => error.hint(format!(
+                "ask an operator for `stile-admin token lift --principal {}`",
+                principal.display_name()
+            )),
+        }
+    }
+
+    /// Converts the error of a list of audit events.
+    pub fn audit_list(error: AuditListError) -> Self {
+        match error {
+            AuditListError::Refused(refusal) => Self::refusal(refusal),
+            AuditListError::OtherList => Self::new(ErrorCode::InvalidRequest, error.to_string()),
+            AuditListError::Store(error) => Self::store(error),
         }
     }
 

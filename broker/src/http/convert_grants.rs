@@ -60,6 +60,9 @@ impl ApiError {
             }
             DelegationRefusal::ListsAllNamespaces => Self::new(ErrorCode::NoGrant, message)
                 .hint("name one namespace, or none for all that you may see"),
+            DelegationRefusal::ExplainsAllNamespaces => {
+                Self::new(ErrorCode::NoGrant, message).hint("name one namespace")
+            }
             DelegationRefusal::LastGrantGiver { .. } => Self::new(ErrorCode::Conflict, message).hint(
                 "give `create_grant` to another principal for as long first, or repeat it with `force=true` (`--force` of `stile-admin`)",
             ),

@@ -7,21 +7,52 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use secrecy::SecretString;
 
 use super::error::ApiError;
+use super::request_id::RequestId;
 use super::run_detached::run_detached;
 use crate::app::Broker;
 use crate::app::authorize::{self, Bearer, token_of};
 use crate::audit::Draft;
 use stile_core::audit::{Kind, Network, Outcome};
 
-/// The unverified token of a request, and the network of its client.
+/// What the audit log says of a request, apart from the decision.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sender {
+    network: Option<Network>,
+    request_id: Option<RequestId>,
+    user_agent: Option<String>,
+}
+
+impl Sender {
+    /// Returns the sender of a request. A `User-Agent` that is no text is left out.
+    pub(super) fn of(headers: &HeaderMap, extensions: &Extensions) -> Self {
+        let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        Self {
+            network: extensions.get().copied(),
+            request_id: extensions.get().copied(),
+            user_agent: user_agent.map(str::to_owned),
+        }
+    }
+
+    /// Creates the draft of the event for a decision about this request.
+    pub(super) fn draft(&self, broker: &Broker, kind: Kind) -> Draft {
+        let mut draft = broker.audit.draft(kind, self.network);
+        if let Some(id) = self.request_id {
+            draft.request_id(id.to_string());
+        }
+        draft.client(self.user_agent.as_deref().unwrap_or_default());
+        draft
+    }
+}
+
+/// The unverified token of a request, and its sender.
 #[derive(Debug)]
 pub struct Credential {
     token: Option<SecretString>,
-    network: Option<Network>,
+    sender: Sender,
 }
 
 impl FromRequestParts<Arc<Broker>> for Credential {
@@ -29,7 +60,7 @@ impl FromRequestParts<Arc<Broker>> for Credential {
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Broker>) -> Result<Self, Infallible> {
         let token = bearer(&parts.headers).map(SecretString::from);
-        Ok(Self { token, network: parts.extensions.get().copied() })
+        Ok(Self { token, sender: Sender::of(&parts.headers, &parts.extensions) })
     }
 }
 
@@ -40,7 +71,7 @@ impl Credential {
         broker: &Arc<Broker>,
         kind: Kind,
     ) -> Result<(Draft, Bearer), ApiError> {
-        authenticate(broker, self.token, broker.audit.draft(kind, self.network)).await
+        authenticate(broker, self.token, self.sender.draft(broker, kind)).await
     }
 }
 

@@ -20,7 +20,8 @@ use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, StsTimeouts};
 use crate::boot;
 use crate::client_source::ClientSource;
-use crate::config::{AuthorizerBase, Config, StoreLocation};
+use crate::config::{AuthorizerBase, Config, MetricsConfig, StoreLocation};
+use stile_core::audit::{Event, Kept, Kind};
 use stile_core::clock::Clock;
 use stile_core::fuzz::Verdict;
 use stile_core::grants::OperatorAccess;
@@ -124,9 +125,11 @@ impl Registry {
             event_bus: None,
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
+            audit_days: None,
             store_timeout: None,
             disk_reserve: None,
             sts_timeouts: StsTimeouts::default(),
+            metrics: MetricsConfig::default(),
             // No server listens there, because no event may cause a call of STS.
             sts: Endpoints::new([Endpoint::parse("http://127.0.0.1:9").expect("an endpoint")]),
         };
@@ -136,13 +139,14 @@ impl Registry {
             .expect("a runtime starts");
         let access = OperatorAccess::for_store_writer("fuzz")
             .grant_access("acme".parse().expect("a namespace"));
+        let kept = Kept::new(&Event::new(Kind::Grant), NOW);
         let grant = NewGrant {
             principal: Principal::parse_stored(GRANTED).expect("a principal"),
             permissions: [Permission::Download].into_iter().collect(),
             expires_at: None,
             pin: None,
         };
-        runtime.block_on(store.create_grant(&access, grant, NOW)).expect("the grant is created");
+        runtime.block_on(store.create_grant(&access, grant, &kept)).expect("the grant is created");
         let broker = Arc::new(
             boot::assemble(&config, audience, store, None, Clock::from_fn(|| NOW), Folding::Off)
                 .expect("a broker starts"),

@@ -13,6 +13,7 @@ mod health;
 mod json_body;
 pub mod lambda;
 mod malformed;
+mod metrics;
 mod openapi;
 mod reload;
 mod request_id;
@@ -33,6 +34,7 @@ use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use metrics::metrics_router;
 pub use openapi::openapi_document;
 pub use reload::{CertificateReloader, RELOAD_INTERVAL, Trigger, reload_certificate};
 pub use serve::{ConnectionTimeouts, ServeError, Server};
@@ -42,8 +44,8 @@ pub use trace::log_panics;
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
 use v1::{
-    archives, detail, exchange, gateway, grants, life, modules, publish, search, uploads, usage,
-    whoami,
+    archives, audit, detail, exchange, explain, gateway, grants, life, modules, publish, search,
+    uploads, usage, whoami,
 };
 
 /// Returns the router of the whole service.
@@ -65,6 +67,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
             "/v1/grants",
             get(grants::list).post(grants::create).patch(grants::update).delete(grants::delete),
         )
+        .route("/v1/audit", get(audit::list))
+        .route("/v1/grants/explain", get(explain::access))
         // With a signed URL.
         .route("/v1/archives/{file}", get(archives::fetch))
         .fallback(no_such_route);

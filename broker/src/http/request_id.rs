@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue};
 use stile_protocol::request_id;
 
@@ -32,6 +33,19 @@ impl RequestId {
     /// Adds the id to the end of an error's sentence.
     pub(super) fn append_to(self, sentence: &str) -> String {
         request_id::append(sentence, &self.to_string())
+    }
+}
+
+/// Returns the id of a request as a value that the use cases take. A request that passed no
+/// [`trace::request`](super::trace::request) gets a new one.
+pub(super) fn request_id_of(request: &Request) -> request_id::RequestId {
+    let id = request.extensions().get().copied().unwrap_or_else(RequestId::random);
+    id.into()
+}
+
+impl From<RequestId> for request_id::RequestId {
+    fn from(id: RequestId) -> Self {
+        Self::from_bytes(id.0)
     }
 }
 

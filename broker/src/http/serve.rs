@@ -25,11 +25,16 @@ use super::malformed;
 use super::tls::Tls;
 use crate::authn::sigv4::SourceNetwork;
 use crate::client_source::{ClientSource, FORWARDED_FOR};
+use crate::metrics::Connections;
 use crate::per_key_limit::PerNetworkLimit;
 use stile_core::audit::Network;
 
 /// The number of concurrent connections. Above it, new connections wait in the queue of the system.
 const CONNECTIONS: usize = 1024;
+
+/// The number of concurrent connections to the endpoint of metrics. So a process on this machine
+/// cannot use the file descriptors that clients need.
+const METRICS_CONNECTIONS: usize = 8;
 
 /// The number of concurrent connections from one address, with TLS.
 ///
@@ -87,6 +92,8 @@ pub struct Server {
     tls: Option<Tls>,
     timeouts: ConnectionTimeouts,
     clients: ClientSource,
+    most_connections: usize,
+    open: Connections,
 }
 
 impl std::fmt::Debug for Server {
@@ -127,7 +134,21 @@ impl Server {
             tls,
             timeouts: ConnectionTimeouts::default(),
             clients: ClientSource::Connection,
+            most_connections: CONNECTIONS,
+            open: Connections::default(),
         })
+    }
+
+    /// Allows only as many connections as the endpoint of metrics needs.
+    #[must_use]
+    pub fn for_metrics(self) -> Self {
+        Self { most_connections: METRICS_CONNECTIONS, ..self }
+    }
+
+    /// Counts the open connections there.
+    #[must_use]
+    pub fn counting(self, open: Connections) -> Self {
+        Self { open, ..self }
     }
 
     /// Replaces the place where the server finds the address of a client.
@@ -151,7 +172,7 @@ impl Server {
     /// Serves until `stop`, then waits for open requests within the time limit.
     pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
-        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let connections = Arc::new(Semaphore::new(self.most_connections));
         let per_network = self
             .tls
             .is_some()
@@ -187,11 +208,12 @@ impl Server {
             let (timeouts, clients) = (self.timeouts, self.clients);
             // Under high load, a connection serves only one request, so that idle connections do
             // not block other clients.
-            let keep_alive = connections.available_permits() > CONNECTIONS / 4;
+            let keep_alive = connections.available_permits() > self.most_connections / 4;
+            let open = OpenConnection::of(&self.open);
             tokio::spawn(async move {
                 let limits = Limits { timeouts, clients, peer: peer.ip(), keep_alive };
                 connection(stream, tls, router, watcher, limits).await;
-                drop((permit, network_permit));
+                drop((permit, network_permit, open));
             });
         }
         drop(self.listener);
@@ -199,6 +221,22 @@ impl Server {
         if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() {
             tracing::warn!("some requests were still open after {} seconds", drain.as_secs());
         }
+    }
+}
+
+/// One of the open connections, until it is dropped.
+struct OpenConnection(Connections);
+
+impl OpenConnection {
+    fn of(open: &Connections) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

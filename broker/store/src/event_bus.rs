@@ -9,8 +9,8 @@ use aws_config::{Region, SdkConfig};
 use aws_sdk_eventbridge::operation::describe_event_bus::DescribeEventBusError;
 use aws_sdk_eventbridge::types::PutEventsRequestEntry;
 
-use crate::aws::{Genuine, bounded, configuration, own_retries};
-use crate::{AwsDeadlines, Delivery, StoreError, StoreErrorKind};
+use crate::aws::{Genuine, Measured, bounded, configuration, own_retries};
+use crate::{AwsDeadlines, Delivery, Service, ServiceCalls, StoreError, StoreErrorKind};
 
 /// The source of every event, which rules match.
 const SOURCE: &str = "stile";
@@ -95,14 +95,21 @@ impl EventBus {
         name: EventBusName,
         emulator: Option<&str>,
         deadlines: AwsDeadlines,
+        calls: &ServiceCalls,
     ) -> Self {
-        Self::on(name, &configuration(emulator).await, deadlines)
+        Self::on(name, &configuration(emulator).await, deadlines, calls)
     }
 
     /// Connects to a bus with this SDK configuration.
-    pub fn on(name: EventBusName, sdk: &SdkConfig, deadlines: AwsDeadlines) -> Self {
+    pub fn on(
+        name: EventBusName,
+        sdk: &SdkConfig,
+        deadlines: AwsDeadlines,
+        calls: &ServiceCalls,
+    ) -> Self {
         let mut config = aws_sdk_eventbridge::config::Builder::from(&bounded(sdk, deadlines))
             .interceptor(Genuine)
+            .interceptor(Measured::new(Service::EventBridge, calls))
             .retry_partition(own_retries("eventbridge"));
         if let Some(region) = &name.region {
             config.set_region(Some(Region::new(region.clone())));

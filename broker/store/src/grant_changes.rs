@@ -47,8 +47,13 @@ pub enum Created {
 /// The result of changing a grant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Updated {
-    /// The grant after the change.
-    Done(Grant),
+    /// The grant changed.
+    Done {
+        /// The grant before the change.
+        before: Grant,
+        /// The grant after the change.
+        after: Grant,
+    },
     /// The grant does not exist.
     Absent,
     /// The grant would allow nothing. Nothing changed.
@@ -60,8 +65,8 @@ pub enum Updated {
 /// The result of deleting a grant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Deleted {
-    /// The store deleted the grant.
-    Done,
+    /// The store deleted this grant. `None` for one that this program could not read.
+    Done(Option<Grant>),
     /// The grant does not exist.
     Absent,
     /// The grant is not in the expected state, but in this one. Nothing changed.

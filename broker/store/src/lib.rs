@@ -13,6 +13,7 @@ mod answers;
 mod aws;
 mod blobs;
 mod blocking;
+mod calls;
 mod deadlines;
 mod error;
 mod event_bus;
@@ -20,6 +21,7 @@ mod files;
 mod grant_changes;
 mod keys;
 mod outgoing;
+mod package_fault;
 mod records;
 mod repaired;
 mod retry;
@@ -41,6 +43,9 @@ pub use blobs::{
     Blobs, DISK_RESERVE, DISK_RESERVE_MIB, Disk, OpenedObject, ReadObject, RecordedObject, S3,
     SpaceAllocation,
 };
+pub use calls::{
+    CallDurations, CallLabels, CallResult, CallsCounted, OperationLabels, Service, ServiceCalls,
+};
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use event_bus::{EventBus, EventBusName, EventBusNameError};
@@ -52,10 +57,15 @@ pub use keys::{KeyFile, Keys, Kms};
 pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
+pub use package_fault::{CheckedPackage, PackageFault, PackageFaultKind, Relisted};
 pub use records::{
-    COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
-    LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, UnreadableGrant,
+    AuditPage, COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
+    LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, StoredSignedHead,
+    UnreadableGrant,
 };
 pub use repaired::Repaired;
 pub use retry::Retry;
-pub use store::{AwsCreated, BackedUp, CopyProgress, FolderCreated, Restored, Store};
+pub use store::{
+    AwsCreated, BackedUp, CopyProgress, ExpiredEvents, ExpiryProblem, FolderCreated, Restored,
+    Store, StoredPackages,
+};

@@ -42,6 +42,11 @@ run "by_default_an_http_api_that_nobody_signs_for" {
   }
 
   assert {
+    condition     = aws_kms_key.audit[0].key_usage == "SIGN_VERIFY" && aws_kms_key.audit[0].customer_master_key_spec == "ECC_NIST_P256" && aws_lambda_function.registry.environment[0].variables.STILE_AUDIT_KEY == output.audit_key_arn
+    error_message = "The function signs with a key of its own."
+  }
+
+  assert {
     condition     = aws_dynamodb_table.registry.deletion_protection_enabled && !aws_s3_bucket.modules.force_destroy && aws_kms_key.token.deletion_window_in_days == 30
     error_message = "What is kept is not easily lost."
   }
@@ -49,6 +54,17 @@ run "by_default_an_http_api_that_nobody_signs_for" {
   assert {
     condition     = length(aws_dynamodb_table_item.host) == 0 && length(aws_lambda_function_url.registry) == 0 && length(aws_lb.registry) == 0
     error_message = "One front alone is made."
+  }
+}
+
+run "without_a_key_that_signs" {
+  variables {
+    audit_signing = false
+  }
+
+  assert {
+    condition     = length(aws_kms_key.audit) == 0 && output.audit_key_arn == null && !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_AUDIT_KEY")
+    error_message = "Nothing is signed."
   }
 }
 
@@ -294,6 +310,19 @@ run "by_default_the_function_writes_no_grant" {
   }
 }
 
+run "the_function_adds_no_event_to_the_chain_of_operators" {
+  variables {
+    delegated_grants = true
+  }
+
+  assert {
+    condition = [
+      for statement in data.aws_iam_policy_document.store.statement : [tolist(statement.actions), [for condition in statement.condition : [condition.test, condition.variable, tolist(condition.values)]]] if statement.effect == "Deny"
+    ] == [[tolist(["dynamodb:PutItem"]), [["ForAnyValue:StringEquals", "dynamodb:LeadingKeys", tolist(["audit events *"])]]]]
+    error_message = "A put into the partition of that name, and of no other, is denied."
+  }
+}
+
 run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
   variables {
     delegated_grants = true
@@ -303,7 +332,7 @@ run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
     condition = {
       for statement in data.aws_iam_policy_document.store.statement : statement.sid => [tolist(statement.actions), one([for condition in statement.condition : sort(condition.values)])] if startswith(statement.sid, "Grants")
       } == {
-      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["grants", "namespace *", "principal *"])]
+      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["audit events *", "grants", "namespace *", "principal *"])]
       GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *"])]
       GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *", "revocations"])]
     }
@@ -641,6 +670,29 @@ run "without_a_schedule_nothing_else_may_invoke_the_function" {
   assert {
     condition     = length(aws_scheduler_schedule.tick) + length(aws_lambda_function_event_invoke_config.tick) + length(aws_iam_role.schedule) + length(aws_iam_role_policy.schedule) == 0
     error_message = "There is neither a schedule nor its role."
+  }
+}
+
+run "metrics_have_a_price_and_are_off" {
+  assert {
+    condition     = length(aws_cloudwatch_dashboard.registry) == 0 && !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_METRICS_NAMESPACE")
+    error_message = "There are neither metrics nor a dashboard."
+  }
+}
+
+run "the_dashboard_searches_the_namespace_of_the_function" {
+  variables {
+    metrics = true
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_METRICS_NAMESPACE == "Stile/stile"
+    error_message = "The function writes metrics."
+  }
+
+  assert {
+    condition     = alltrue([for widget in jsondecode(aws_cloudwatch_dashboard.registry[0].dashboard_body).widgets : strcontains(jsonencode(widget.properties.metrics), "Stile/stile")])
+    error_message = "Each graph has metrics of that namespace."
   }
 }
 

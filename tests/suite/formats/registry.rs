@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission;
+use stile_store::Store;
 use stile_tests::broker::served::system_time;
 use stile_tests::broker::{ACCOUNT, HOST, Place};
 use stile_tests::process::home::{CommandOutput, Home};
@@ -75,6 +76,16 @@ impl Registry {
     pub fn at(place: Place) -> Self {
         let sts = LocalSts::start([], Arc::new(system_time));
         Self { place, sts, logs: tempfile::tempdir().unwrap() }
+    }
+
+    /// The store.
+    pub fn store(&self) -> Store {
+        match &self.place {
+            Place::Folder(data) => {
+                Store::open_folder(data.path(), time_limits::embedded()).unwrap()
+            }
+            Place::Aws(aws) => aws.store(None),
+        }
     }
 
     /// How a broker of that release starts.

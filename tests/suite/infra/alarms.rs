@@ -105,7 +105,11 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
     ] {
         sts.answer(answer);
         let mut variables = aws.environment();
-        variables.extend([("STILE_HOST", host.to_owned()), ("STILE_STS_ENDPOINT", sts.endpoint())]);
+        variables.extend([
+            ("STILE_HOST", host.to_owned()),
+            ("STILE_STS_ENDPOINT", sts.endpoint()),
+            ("STILE_METRICS_NAMESPACE", "Stile/test".to_owned()),
+        ]);
         if !kms {
             // A table without a keyring, so that the broker needs the key.
             let fresh = EmulatedAws::start().await.unwrap();
@@ -122,7 +126,24 @@ async fn each_alarm_counts_lines_that_the_function_writes_and_a_good_day_raises_
         for sent in sent {
             function.invoke(&Shape::FunctionUrl.event(&sent)).await.unwrap();
         }
-        assert_eq!(raised(&function.log()), expected, "{what}: {}", function.log());
+        let log = function.log();
+        assert_eq!(raised(&log), expected, "{what}: {log}");
+        if expected.contains(&"sts_inconsistent") {
+            let pattern = &patterns()["sts_inconsistent"];
+            let lines =
+                log.lines().filter(|line| counts(pattern, &serde_json::from_str(line).unwrap()));
+            assert_eq!(lines.count(), 1, "one answer of STS counts once: {log}");
+        }
+    }
+}
+
+#[test]
+fn no_pattern_counts_a_line_of_metrics() {
+    let line = |decision: &str, code: &str| json!({ "decision": decision, "code": code, "stile_decisions_total": 1.0, "_aws": {} });
+    for line in [line("failed", "sts_inconsistent"), line("refused", "no_grant")] {
+        for (name, pattern) in patterns() {
+            assert!(!counts(&pattern, &line), "{name}: {line}");
+        }
     }
 }
 

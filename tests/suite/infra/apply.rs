@@ -169,6 +169,7 @@ impl Applied {
             .replace(&format!("arn:aws:s3:::{}", uses::SOURCE_BUCKET), BUCKET)
             .replace(self.output("event_bus"), BUS)
             .replace(self.output("token_key_arn"), KEY)
+            .replace(self.output("audit_key_arn"), KEY)
             .replace(&format!("{:?}", self.output("host")), &format!("{HOST:?}"))
     }
 
@@ -349,6 +350,7 @@ async fn what_is_applied_is_whole_serves_and_goes_without_a_trace() {
         ("STILE_TABLE", "table"),
         ("STILE_BUCKET", "bucket"),
         ("STILE_KMS_KEY", "token_key_arn"),
+        ("STILE_AUDIT_KEY", "audit_key_arn"),
     ] {
         assert_eq!(described[name], applied.output(output), "{name}");
     }
@@ -489,8 +491,10 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
     uses::object_of_another_bucket(applied, work, publisher).await;
     uses::grants_through_the_api(applied, work).await;
 
-    // The first broker created the keyring, and another one opens it.
-    started(applied, &work.proxy, &work.sts, &work.function, "second.log").await;
+    // The first broker created the keyring, and another one opens it. At its start, it signs the heads
+    // of the audit chains.
+    let second = started(applied, &work.proxy, &work.sts, &work.function, "second.log").await;
+    second.logs("audit_head").await;
 
     let role = ["--role-arn", "arn:aws:iam::111122223333:role/deploy"];
     let on = [&role[..], &["--namespace", "acme"]].concat();
@@ -508,6 +512,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
         &["token", "list"],
         &["token", "lift", "--principal", role[1]],
         &["token", "revoke", "--all", "--yes"],
+        &["audit", "verify"],
         &[&["grant", "delete"], &on[..]].concat(),
     ] {
         work.operate(applied, arguments).await;

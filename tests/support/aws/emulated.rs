@@ -81,6 +81,7 @@ impl EmulatedAws {
             bucket: name.clone(),
             kms_key: format!("alias/{name}"),
             bucket_kms_key: None,
+            audit_key: None,
         };
         Self { proxy, place, own }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use stile_store::{EventBus, EventBusName};
+use stile_store::{EventBus, EventBusName, ServiceCalls};
 
 use crate::aws::emulated::{EmulatedAws, REGION};
 use crate::aws::moto::ACCOUNT;
@@ -58,7 +58,12 @@ impl<'a> EmulatedBus<'a> {
 
     /// Connects to a bus of that name or ARN.
     pub fn client_of(&self, name: &str) -> EventBus {
-        EventBus::on(EventBusName::parse(name).unwrap(), &self.aws.sdk(), time_limits::aws())
+        EventBus::on(
+            EventBusName::parse(name).unwrap(),
+            &self.aws.sdk(),
+            time_limits::aws(),
+            &ServiceCalls::default(),
+        )
     }
 
     /// Waits until an event arrives, and takes all that have.

@@ -12,7 +12,7 @@ use stile_core::webhook::WebhookUrl;
 use stile_store::{Webhook, WebhookAdded};
 
 use super::{HOST, Place, TestBroker};
-use crate::broker::operator::operator;
+use crate::broker::operator::{kept, operator};
 
 impl TestBroker {
     /// Starts a broker for [`HOST`] at that place.
@@ -28,7 +28,8 @@ impl TestBroker {
     /// Adds a webhook, which must be possible.
     pub async fn add_webhook(&self, name: &str, url: &str) -> Webhook {
         let (access, url) = (operator(), WebhookUrl::parse(url).unwrap());
-        let added = self.store().add_webhook(&access, name.parse().unwrap(), url, self.time());
+        let kept = kept(self.time());
+        let added = self.store().add_webhook(&access, name.parse().unwrap(), url, &kept);
         match added.await.unwrap() {
             WebhookAdded::Done(webhook) => *webhook,
             other => panic!("{other:?}"),

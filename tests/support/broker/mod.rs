@@ -7,7 +7,9 @@ pub mod contract;
 pub mod events;
 pub mod grants;
 pub mod journal;
+pub mod kept_events;
 pub mod operator;
+mod prepared;
 pub mod reply;
 pub mod served;
 pub mod test_clock;
@@ -27,18 +29,17 @@ use stile_broker::authn::gateway::IamSource;
 use stile_broker::authn::sigv4::{Endpoint, Endpoints};
 use stile_broker::boot;
 use stile_broker::client_source::ClientSource;
-use stile_broker::config::{AuthorizerBase, Config, StoreLocation};
+use stile_broker::config::{AuthorizerBase, Config, MetricsConfig, StoreLocation};
 use stile_broker::http::lambda::Function;
 use stile_broker::http::{self, ConnectionTimeouts, Server};
 use stile_core::clock::Clock;
-use stile_core::grants::Grant;
 use stile_core::package::SIGNED_URL_LIFETIME;
 use stile_core::principal::Principal;
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Namespace, Permission};
 use stile_protocol::region::{REGIONS, Region};
-use stile_store::{Created, EmbeddedDeadlines, Store};
+use stile_store::{EmbeddedDeadlines, Store};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -46,6 +47,8 @@ use crate::aws::emulated::EmulatedAws;
 use crate::aws::proxy::AwsProxy;
 pub use crate::broker::archives::{large_zip, module_zip};
 use crate::broker::operator::AsOperator as _;
+pub(crate) use crate::broker::prepared::grant;
+pub use crate::broker::prepared::{allow, make_data};
 pub use crate::broker::reply::Reply;
 use crate::broker::test_clock::TestClock;
 use crate::dev_ca::Files;
@@ -221,9 +224,11 @@ impl TestBroker {
             link_ttl: SIGNED_URL_LIFETIME,
             fips: false,
             sts: Endpoints::new([Endpoint::parse(&asked_at(&sts)).unwrap()]),
+            audit_days: None,
             store_timeout: Some(time_limits::BACKSTOP),
             disk_reserve: None,
             sts_timeouts: time_limits::sts(),
+            metrics: MetricsConfig::default(),
         };
         let broker = Arc::new(
             boot::assemble(
@@ -543,46 +548,6 @@ impl TestBroker {
 pub fn embedded(folder: &Path, deadlines: EmbeddedDeadlines) -> Store {
     Store::init_folder(folder, deadlines).unwrap();
     Store::open_folder(folder, deadlines).unwrap()
-}
-
-/// Creates a data folder with one grant, for a broker that starts later.
-pub async fn make_data(
-    folder: &Path,
-    principal: &str,
-    namespace: &str,
-    permissions: &[Permission],
-) {
-    grant(&embedded(folder, time_limits::embedded()), principal, namespace, permissions, NOW).await;
-}
-
-/// Creates a grant in the table, for brokers that start later.
-pub async fn allow(
-    aws: &EmulatedAws,
-    principal: &str,
-    namespace: &str,
-    permissions: &[Permission],
-) {
-    let store = aws.store(None);
-    grant(&store, principal, namespace, permissions, NOW).await;
-}
-
-pub(crate) async fn grant(
-    store: &Store,
-    principal: &str,
-    namespace: &str,
-    permissions: &[Permission],
-    now: i64,
-) {
-    let grant = Grant {
-        principal: Principal::parse_stored(principal).unwrap(),
-        namespace: namespace.parse().unwrap(),
-        permissions: permissions.iter().copied().collect(),
-        expires_at: None,
-        created_by: "test".to_owned(),
-        created_at: now,
-    };
-    let created = store.as_operator().create_grant(grant.clone(), None).await.unwrap();
-    assert!(matches!(&created, Created::Done { grant: made, .. } if *made == grant), "{created:?}");
 }
 
 /// A broker that serves over TCP until the test drops this value.

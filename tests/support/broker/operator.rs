@@ -1,7 +1,9 @@
 //! Changes grants and revocations in tests with an operator's access, as the admin program does.
 
+use stile_core::audit::{Event, Kept, Kind};
 use stile_core::grants::{Grant, GrantNamespace, GrantTag, OperatorAccess, Pin};
 use stile_core::identity::SingleUse;
+use stile_core::package::PackageAddress;
 use stile_core::package::source::{AllowedObjects, AllowedSource, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::TokenId;
@@ -9,8 +11,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 use stile_store::{
     Change, Created, Deleted, HostRecorded, Leftover, LimitChange, LimitsChange, LimitsSet,
-    NamespaceCreated, NamespaceSummary, NewGrant, Repaired, Revocations, SingleUseOutcome,
-    SourcesSet, Store, StoreError, Updated,
+    NamespaceCreated, NamespaceSummary, NewGrant, PackageFault, Relisted, Repaired, Revocations,
+    SingleUseOutcome, SourcesSet, Store, StoreError, Updated,
 };
 
 use crate::aws::emulated::REGION;
@@ -18,6 +20,11 @@ use crate::aws::emulated::REGION;
 /// Returns the operator access of tests.
 pub fn operator() -> OperatorAccess {
     OperatorAccess::for_store_writer("test")
+}
+
+/// Returns what the store keeps of a change at that time.
+pub fn kept(now: i64) -> Kept {
+    Kept::new(&Event::new(Kind::Store), now)
 }
 
 /// A store with operator access.
@@ -47,7 +54,7 @@ impl Operated<'_> {
             OperatorAccess::for_store_writer(grant.created_by).grant_access(grant.namespace);
         let Grant { principal, permissions, expires_at, created_at, .. } = grant;
         let new = NewGrant { principal, permissions, expires_at, pin };
-        self.0.create_grant(&access, new, created_at).await
+        self.0.create_grant(&access, new, &kept(created_at)).await
     }
 
     /// Changes a grant.
@@ -57,7 +64,8 @@ impl Operated<'_> {
         namespace: GrantNamespace,
         change: Change,
     ) -> Result<Updated, StoreError> {
-        self.0.update_grant(&operator().grant_access(namespace), principal, change, None).await
+        let access = operator().grant_access(namespace);
+        self.0.update_grant(&access, principal, change, None, &kept(0)).await
     }
 
     /// Changes a grant, if it is in the expected state.
@@ -69,7 +77,7 @@ impl Operated<'_> {
         expected: &GrantTag,
     ) -> Result<Updated, StoreError> {
         let access = operator().grant_access(namespace);
-        self.0.update_grant(&access, principal, change, Some(expected)).await
+        self.0.update_grant(&access, principal, change, Some(expected), &kept(0)).await
     }
 
     /// Deletes a grant. Returns whether it existed.
@@ -79,8 +87,8 @@ impl Operated<'_> {
         namespace: GrantNamespace,
     ) -> Result<bool, StoreError> {
         let access = operator().grant_access(namespace);
-        let deleted = self.0.delete_grant(&access, principal, None).await?;
-        Ok(deleted == Deleted::Done)
+        let deleted = self.0.delete_grant(&access, principal, None, &kept(0)).await?;
+        Ok(matches!(deleted, Deleted::Done(_)))
     }
 
     /// Deletes a grant, if it is in the expected state.
@@ -91,7 +99,23 @@ impl Operated<'_> {
         expected: &GrantTag,
     ) -> Result<Deleted, StoreError> {
         let access = operator().grant_access(namespace);
-        self.0.delete_grant(&access, principal, Some(expected)).await
+        self.0.delete_grant(&access, principal, Some(expected), &kept(0)).await
+    }
+
+    /// Makes the list of a module as the records of its versions say it.
+    pub async fn relist(&self, module: &str, now: i64) -> Result<Relisted, StoreError> {
+        let address = PackageAddress::Module(module.parse().unwrap());
+        self.0.relist(&operator(), &address, &kept(now)).await
+    }
+
+    /// Returns what a check of all packages finds.
+    pub async fn package_faults(&self) -> Result<Vec<PackageFault>, StoreError> {
+        let stored = self.0.stored_packages(&operator()).await?;
+        let mut faults = Vec::new();
+        for address in stored.addresses() {
+            faults.extend(self.0.check_package(&operator(), &stored, address).await?.faults);
+        }
+        Ok(faults)
     }
 
     /// Lists grants.
@@ -109,7 +133,7 @@ impl Operated<'_> {
         namespace: Namespace,
         now: i64,
     ) -> Result<NamespaceCreated, StoreError> {
-        self.0.create_namespace(&operator(), namespace, now).await
+        self.0.create_namespace(&operator(), namespace, &kept(now)).await
     }
 
     /// Sets limits of a namespace.
@@ -121,7 +145,7 @@ impl Operated<'_> {
         now: i64,
     ) -> Result<LimitsSet, StoreError> {
         let change = LimitsChange { max_bytes, max_versions };
-        self.0.set_limits(&operator(), &namespace.parse().unwrap(), change, now).await
+        self.0.set_limits(&operator(), &namespace.parse().unwrap(), change, &kept(now)).await
     }
 
     /// Adds allowed sources to a namespace, with branches for those that end with ` *`.
@@ -137,7 +161,7 @@ impl Operated<'_> {
         };
         let add = addresses.iter().map(parse).collect();
         let change = SourcesChange { add, ..SourcesChange::default() };
-        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
+        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, &kept(now)).await
     }
 
     /// Adds allowed objects to a namespace, in buckets of the region of emulated ones.
@@ -150,7 +174,7 @@ impl Operated<'_> {
         let parse = |text: &&str| AllowedObjects::parse(text, REGION).unwrap();
         let add_objects = addresses.iter().map(parse).collect();
         let change = SourcesChange { add_objects, ..SourcesChange::default() };
-        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
+        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, &kept(now)).await
     }
 
     /// Removes all allowed sources of a namespace.
@@ -160,7 +184,7 @@ impl Operated<'_> {
         now: i64,
     ) -> Result<SourcesSet, StoreError> {
         let change = SourcesChange { remove_all: true, ..SourcesChange::default() };
-        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, now).await
+        self.0.set_sources(&operator(), &namespace.parse().unwrap(), &change, &kept(now)).await
     }
 
     /// Shows a namespace.
@@ -178,12 +202,12 @@ impl Operated<'_> {
 
     /// Removes a pin.
     pub async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
-        self.0.unpin(&operator(), principal).await
+        self.0.unpin(&operator(), principal, &kept(0)).await
     }
 
     /// Revokes a token.
     pub async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
-        self.0.revoke_token(&operator(), id, now).await
+        self.0.revoke_token(&operator(), id, &kept(now)).await
     }
 
     /// Revokes a principal.
@@ -192,12 +216,12 @@ impl Operated<'_> {
         principal: Principal,
         now: i64,
     ) -> Result<bool, StoreError> {
-        self.0.revoke_principal(&operator(), principal, now).await
+        self.0.revoke_principal(&operator(), principal, &kept(now)).await
     }
 
     /// Lifts the revocation of a principal.
     pub async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
-        self.0.lift(&operator(), principal).await
+        self.0.lift(&operator(), principal, &kept(0)).await
     }
 
     /// Lists revocations.
@@ -211,7 +235,7 @@ impl Operated<'_> {
         written_until: i64,
         now: i64,
     ) -> Result<Repaired, StoreError> {
-        self.0.delete_leftovers(&operator(), written_until, now).await
+        self.0.delete_leftovers(&operator(), written_until, &kept(now)).await
     }
 
     /// Lists archives that no version names.
@@ -221,12 +245,12 @@ impl Operated<'_> {
 
     /// Drops every key.
     pub async fn drop_keys(&self) -> Result<Option<usize>, StoreError> {
-        self.0.drop_keys(&operator()).await
+        self.0.drop_keys(&operator(), &kept(0)).await
     }
 
     /// Records which registry the store belongs to.
     pub async fn record_host(&self, host: &Audience) -> Result<HostRecorded, StoreError> {
-        self.0.record_host(&operator(), host).await
+        self.0.record_host(&operator(), host, &kept(0)).await
     }
 
     /// Records a proof as used, as minting a token does.

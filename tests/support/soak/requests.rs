@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::broker::operator::operator;
+use crate::broker::operator::{kept, operator};
 use crate::broker::served::system_time;
 use crate::broker::{ACCOUNT, deploy, make_data, module_zip, role};
 use crate::process::programs::{Broker, Setup, free_port};
@@ -139,7 +139,7 @@ impl Registry {
             .revoke_principal(
                 &operator(),
                 Principal::parse_stored(&role("gone")).unwrap(),
-                system_time(),
+                &kept(system_time()),
             )
             .await
             .unwrap();

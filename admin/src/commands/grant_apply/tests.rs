@@ -115,6 +115,8 @@ impl Memory {
 }
 
 impl GrantBackend for Memory {
+    const EXCLUSIVE: bool = true;
+
     type Lease = ();
 
     async fn list(&self) -> Result<ListedGrants, CommandError> {
@@ -122,8 +124,16 @@ impl GrantBackend for Memory {
         Ok(ListedGrants { grants: self.grants.borrow().clone(), unreadable: Vec::new() })
     }
 
-    async fn known_names(&self) -> Result<KnownNames, CommandError> {
-        Ok(KnownNames::default())
+    async fn known_names(&self) -> Result<Option<KnownNames>, CommandError> {
+        Ok(Some(KnownNames::default()))
+    }
+
+    fn check(&self, _: &[Change]) -> Result<(), CommandError> {
+        Ok(())
+    }
+
+    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
+        Ok(changes)
     }
 
     async fn create(&self, (): &mut (), wanted: &WantedGrant) -> Result<Made, CommandError> {

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, System};
 
-use super::{Grant, GrantNamespace, PrincipalState, Refusal, check_grants};
+use super::{Grant, GrantNamespace, PrincipalState, Refusal, allowing_grant};
 use crate::package::PackageAddress;
 use crate::principal::Principal;
 use crate::token::{Claims, TokenId};
@@ -56,6 +56,7 @@ pub struct Access<R> {
     principal: Principal,
     token_id: TokenId,
     namespace: Namespace,
+    grant: Grant,
     right: PhantomData<fn() -> R>,
 }
 
@@ -73,6 +74,11 @@ impl<R: Right> Access<R> {
     /// Returns the namespace.
     pub const fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// Returns the grant that allowed it, for records.
+    pub const fn grant(&self) -> &Grant {
+        &self.grant
     }
 
     /// Returns the permission.
@@ -126,11 +132,12 @@ pub fn decide<R: Right>(
     namespace: &Namespace,
     now: i64,
 ) -> Result<Access<R>, Refusal> {
-    allowed(claims, state, namespace, R::PERMISSION, now)?;
+    let grant = allowed_by(claims, state, namespace, R::PERMISSION, now)?.clone();
     Ok(Access {
         principal: claims.principal().clone(),
         token_id: claims.id().clone(),
         namespace: namespace.clone(),
+        grant,
         right: PhantomData,
     })
 }
@@ -143,13 +150,26 @@ pub(super) fn allowed(
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
+    allowed_by(claims, state, namespace, permission, now).map(drop)
+}
+
+/// Decides one permission, and returns the grant that allows it.
+pub(super) fn allowed_by<'a>(
+    claims: &Claims,
+    state: &'a PrincipalState,
+    namespace: &Namespace,
+    permission: Permission,
+    now: i64,
+) -> Result<&'a Grant, Refusal> {
     if let Some(principal) = &state.revoked {
-        return Err(Refusal::Revoked { principal: principal.clone() });
+        let (caller, principal) = (claims.principal().clone(), principal.clone());
+        return Err(Refusal::Revoked { caller, principal });
     }
     if !claims.permissions().contains(permission) || !claims.namespaces().cover(namespace) {
-        return Err(Refusal::OutOfScope { namespace: namespace.clone(), permission });
+        let (principal, namespace) = (claims.principal().clone(), namespace.clone());
+        return Err(Refusal::OutOfScope { principal, namespace, permission });
     }
-    check_grants(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
+    allowing_grant(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
 }
 
 /// The namespaces in which a token's holder has a permission. Only [`permitted_namespaces`] creates it.

@@ -79,7 +79,8 @@ pub fn entitle(
     now: i64,
 ) -> Result<Entitlement, Refusal> {
     if let Some(principal) = &state.revoked {
-        return Err(Refusal::Revoked { principal: principal.clone() });
+        let (caller, principal) = (caller.principal().clone(), principal.clone());
+        return Err(Refusal::Revoked { caller, principal });
     }
     let check = |namespace| {
         document.permissions.iter().try_for_each(|permission| {

@@ -9,6 +9,7 @@ mod delegated;
 mod ending;
 mod entitle;
 mod evidence;
+mod explain;
 mod tag;
 
 use std::collections::HashSet;
@@ -16,18 +17,24 @@ use std::fmt;
 use std::str::FromStr;
 
 use stile_protocol::names::{NameError, Namespace, Permission, Permissions};
+use stile_protocol::reply::ErrorCode;
 
 pub use decide::{
     Access, CreateGrant, DeleteGrant, Download, PackageAccess, PermittedNamespaces, Right, Upload,
     decide, permitted_namespaces,
 };
 pub use delegated::{
-    DelegatedAccess, DelegatedGrant, DelegationRefusal, ShownGrant, VisibleGrants, delegate,
-    grants_in_scope, visible_grants,
+    DelegatedAccess, DelegatedExplanation, DelegatedGrant, DelegationRefusal, ExplainAccess,
+    ExplainFacts, GivenBy, ShownGrant, VisibleGrants, delegate, explain_access, grants_in_scope,
+    visible_grants,
 };
 pub use ending::{EndingGrant, ending_grants};
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
+pub use explain::{
+    AccessQuestion, AskedNamespace, AskedToken, Condition, Difference, Explanation, NearestGrant,
+    Verdict, nearest_spelling, principals_of,
+};
 pub use tag::GrantTag;
 
 use crate::principal::{Principal, UniqueId};
@@ -180,8 +187,10 @@ pub enum Refusal {
         permission: Permission,
     },
     /// The token's scope does not cover it.
-    #[error("this token is not for `{permission}` on namespace `{namespace}`")]
+    #[error("this token of `{}` is not for `{permission}` on namespace `{namespace}`", .principal.display_name())]
     OutOfScope {
+        /// The holder of the token.
+        principal: Principal,
         /// The namespace.
         namespace: Namespace,
         /// The permission.
@@ -194,11 +203,34 @@ pub enum Refusal {
         principal: Principal,
     },
     /// An operator revoked the principal.
-    #[error("`{}` is revoked", .principal.display_name())]
+    #[error("{}", revoked(.caller, .principal))]
     Revoked {
+        /// The caller.
+        caller: Principal,
         /// The revoked principal: the caller, its permission set or its account.
         principal: Principal,
     },
+}
+
+impl Refusal {
+    /// Returns the code of the answer.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::NoGrant { .. } => ErrorCode::NoGrant,
+            Self::OutOfScope { .. } => ErrorCode::OutOfScope,
+            Self::Recreated { .. } => ErrorCode::PrincipalRecreated,
+            Self::Revoked { .. } => ErrorCode::PrincipalRevoked,
+        }
+    }
+}
+
+fn revoked(caller: &Principal, principal: &Principal) -> String {
+    let (name, revoked) = (caller.display_name(), principal.display_name());
+    if caller == principal {
+        format!("`{name}` is revoked")
+    } else {
+        format!("`{name}` has no access, because `{revoked}` is revoked")
+    }
 }
 
 /// Checks whether a current grant allows the permission. `namespace` is `None`, if any is enough.
@@ -217,6 +249,19 @@ pub fn check_grants(
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
+    allowing_grant(principal, unique_id, state, namespace, permission, now).map(drop)
+}
+
+/// Returns the current grant that allows the permission, as [`check_grants`] checks it. It is the first
+/// of several.
+fn allowing_grant<'a>(
+    principal: &Principal,
+    unique_id: Option<&UniqueId>,
+    state: &'a PrincipalState,
+    namespace: Option<&Namespace>,
+    permission: Permission,
+    now: i64,
+) -> Result<&'a Grant, Refusal> {
     let mut lost = false;
     for grant in &state.grants {
         if !grant.allows(permission, now)
@@ -225,7 +270,7 @@ pub fn check_grants(
             continue;
         }
         if state.counts(grant, unique_id) {
-            return Ok(());
+            return Ok(grant);
         }
         lost = true;
     }

@@ -8,6 +8,9 @@ use stile_protocol::region::Partition;
 use super::arn::{parse_caller_arn, unsupported};
 use super::{Principal, RESERVED_SSO, is_account, permission_set_of, printable, split_path};
 
+/// The start of the notice about a path.
+const PATH_NOTICE: &str = "the path `";
+
 /// A principal that an operator typed, in canonical form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypedPrincipal {
@@ -17,6 +20,13 @@ pub struct TypedPrincipal {
     pub notices: Vec<String>,
     /// Whether the operator must confirm a grant, because the principal is a whole account.
     pub needs_confirmation: bool,
+}
+
+impl TypedPrincipal {
+    /// Returns the notice that the path of a role or user makes no difference, if the input has one.
+    pub fn path_notice(&self) -> Option<&str> {
+        self.notices.iter().map(String::as_str).find(|notice| notice.starts_with(PATH_NOTICE))
+    }
 }
 
 /// The error for a text that is not a principal, with a hint.
@@ -219,7 +229,7 @@ fn named(
         return Err(refusal(text, "has no valid name", FORMS));
     };
     let notice =
-        path.map(|path| format!("the path `/{path}/` is ignored, because AWS does not report it for callers; names are unique without it"));
+        path.map(|path| format!("{PATH_NOTICE}/{path}/` is ignored, because AWS does not report it for callers; names are unique without it"));
     Ok(reserved(principal, notice.into_iter().collect(), exact))
 }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
+use stile_store::{CallResult, Service, ServiceCalls};
 use tokio::time::{Instant, timeout, timeout_at};
 
 pub use answer::AnswerError;
@@ -42,6 +43,9 @@ const KEEP_USED_PROOF: i64 = 15 * 60;
 
 /// The allowed timeouts for STS, in seconds.
 pub const STS_TIMEOUT: RangeInclusive<u64> = 1..=600;
+
+/// The operation of STS that the broker calls.
+const OPERATION: &str = "GetCallerIdentity";
 
 /// Time limits of a request to STS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +91,22 @@ pub enum StsError {
     Timeout,
 }
 
+impl StsError {
+    /// Returns how the call ended.
+    fn result(&self) -> CallResult {
+        match self {
+            Self::Answer(AnswerError::Malformed(_) | AnswerError::Inconsistent(_))
+            | Self::NotSts(_) => CallResult::Failed,
+            // STS vouched for a caller of a kind that the broker does not support.
+            Self::Answer(AnswerError::Unsupported(_)) => CallResult::Ok,
+            Self::Answer(_) => CallResult::Refused,
+            Self::Busy | Self::Unavailable(None) => CallResult::Busy,
+            Self::Unavailable(Some(_)) => CallResult::Unreachable,
+            Self::Timeout => CallResult::Timeout,
+        }
+    }
+}
+
 /// A client of STS, for the regions that the operator enabled.
 #[derive(Debug)]
 pub struct Sts {
@@ -96,6 +116,7 @@ pub struct Sts {
     endpoints: Endpoints,
     slots: Slots,
     timeouts: StsTimeouts,
+    calls: ServiceCalls,
 }
 
 impl Sts {
@@ -109,6 +130,7 @@ impl Sts {
         regions: &[&'static Region],
         endpoints: Endpoints,
         timeouts: StsTimeouts,
+        calls: ServiceCalls,
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -117,7 +139,7 @@ impl Sts {
             .timeout(timeouts.total)
             .build()?;
         let slots = Slots::new(regions.iter().map(|region| region.name));
-        Ok(Self { audience, fips, http, endpoints, slots, timeouts })
+        Ok(Self { audience, fips, http, endpoints, slots, timeouts, calls })
     }
 
     /// Asks STS in the region who signed the proof. It waits for its turn first.
@@ -131,8 +153,11 @@ impl Sts {
         let deadline = Instant::now() + self.timeouts.total;
         let slot = timeout(self.timeouts.queue, self.slots.take(region.name, key, source)).await;
         let _slot = slot.ok().flatten().ok_or(StsError::Busy)?;
+        let began = Instant::now();
         let answered = timeout_at(deadline, self.ask_twice(proof, region)).await;
-        let identity = answered.map_err(|_| StsError::Timeout)?.inspect_err(|error| {
+        let answered = answered.unwrap_or(Err(StsError::Timeout));
+        self.count(&answered, began.elapsed());
+        let identity = answered.inspect_err(|error| {
             if let StsError::Answer(
                 AnswerError::SignatureMismatch | AnswerError::InvalidCredentials,
             ) = error
@@ -156,6 +181,19 @@ impl Sts {
     pub async fn health_check(&self, region: &'static Region) -> Result<(), StsError> {
         let url = self.endpoints.url(region, self.fips).ok_or(StsError::Unavailable(None))?;
         self.http.get(url).send().await.map(|_| ()).map_err(classify)
+    }
+
+    /// Counts a request with both attempts, and writes a line about it to the log.
+    fn count(&self, answered: &Result<Identity, StsError>, took: Duration) {
+        let result = answered.as_ref().err().map_or(CallResult::Ok, StsError::result);
+        tracing::debug!(
+            service = Service::Sts.as_str(),
+            operation = OPERATION,
+            result = result.as_str(),
+            micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "called AWS"
+        );
+        self.calls.record(Service::Sts, OPERATION, result, took);
     }
 
     /// Sends the request, and sends it once more if STS is overloaded or unreachable.

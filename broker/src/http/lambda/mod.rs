@@ -14,6 +14,7 @@ mod method_arn;
 mod shape;
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -26,10 +27,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tower::ServiceExt;
 
-use crate::app::{Broker, tick};
+use crate::app::{Broker, count_backlog, tick};
 use crate::authn::gateway::IamSource;
 use crate::config::{AuthorizerBase, Config};
 use crate::http::archive_body::DirectLimit;
+use crate::metrics::{CloudWatchNamespace, Emf, Format};
 
 pub use event_error::EventError;
 
@@ -39,12 +41,10 @@ pub async fn serve(
     broker: Arc<Broker>,
     config: &Config,
 ) -> Result<(), lambda_http::Error> {
-    let function = Arc::new(Function::new(
-        router,
-        broker,
-        config.iam_source.clone(),
-        config.authorizer_base.clone(),
-    ));
+    let function = Arc::new(
+        Function::new(router, broker, config.iam_source.clone(), config.authorizer_base.clone())
+            .with_metrics(config.metrics.namespace.clone()),
+    );
     lambda_http::lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = Arc::clone(&function);
         async move { function.answer(&event.payload).await }
@@ -59,6 +59,7 @@ pub struct Function {
     broker: Arc<Broker>,
     iam_source: Option<IamSource>,
     authorizer_base: Option<AuthorizerBase>,
+    metrics: Option<Emf>,
 }
 
 impl Function {
@@ -70,13 +71,51 @@ impl Function {
         iam_source: Option<IamSource>,
         authorizer_base: Option<AuthorizerBase>,
     ) -> Self {
-        Self { router, broker, iam_source, authorizer_base }
+        Self { router, broker, iam_source, authorizer_base, metrics: None }
     }
 
-    /// Answers one event.
+    /// Writes the metrics of each event to the log, for that namespace of CloudWatch.
+    #[must_use]
+    pub fn with_metrics(self, namespace: Option<CloudWatchNamespace>) -> Self {
+        Self { metrics: namespace.map(Emf::new), ..self }
+    }
+
+    /// Answers one event, and writes what it changed in the metrics.
+    ///
+    /// Lambda freezes the function after the answer, and may never wake it. So nothing waits for a
+    /// later event.
     pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, EventError> {
+        let (answered, lines) = self.answer_with_lines(event).await;
+        let lines: String = lines.into_iter().map(|line| line + "\n").collect();
+        // CloudWatch reads a line only if it is nothing but JSON, so it is no line of the log.
+        let _ = std::io::stderr().lock().write_all(lines.as_bytes());
+        answered
+    }
+
+    /// Answers one event, and returns the lines about what it changed in the metrics, too.
+    pub async fn answer_with_lines(
+        &self,
+        event: &RawValue,
+    ) -> (Result<Box<RawValue>, EventError>, Vec<String>) {
+        let answered = self.answer_event(event).await;
+        let Some(metrics) = &self.metrics else { return (answered, Vec::new()) };
+        let now = self.broker.clock.now();
+        let lines = metrics.lines(&self.broker.metrics_in(Format::OpenMetrics), now);
+        // Another instance can have the next tick, and send these events. So a later event, at a
+        // later time, must not repeat the numbers.
+        self.broker.metrics.events_waiting([]);
+        (answered, lines)
+    }
+
+    async fn answer_event(&self, event: &RawValue) -> Result<Box<RawValue>, EventError> {
         if internal::is_tick(event) {
-            return to_json(&internal::answer(tick(&self.broker).await));
+            let sent = tick(&self.broker).await;
+            // After the delivery, so that a slow count delays no event, and what the tick delivers
+            // is no backlog.
+            if self.metrics.is_some() {
+                count_backlog(&self.broker).await;
+            }
+            return to_json(&internal::answer(sent));
         }
         // Only authorizer events have a field `type`, and clients cannot set a field outside of
         // their request.

@@ -165,8 +165,16 @@ fn grants() -> Vec<Route> {
         .parameters(&["the_principal", "the_namespace", "force", "if_match"])
         .answers(StatusCode::NO_CONTENT, "The grant is deleted.", &[], Content::None)
         .errors(&[NotFound, Conflict, PreconditionFailed]);
+    let audit = new("listAuditEvents", "List the changes of namespaces")
+        .description("Only of namespaces on which the bearer has `create_grant`, by namespace, and in each the latest first.")
+        .parameters(&["by_principal", "of_namespace", "since", "until", "exact_limit", "cursor"]);
+    let explain = new("explainGrant", "Explain whether a principal has a permission, and why")
+        .description("It needs `create_grant` on the namespace, and shows nothing of another one.")
+        .parameters(&["the_principal", "the_namespace", "the_permission"]);
     vec![
+        ("get", "/v1/audit", ok(audit, "AuditEvents").finish()),
         ("get", path, list.finish()),
+        ("get", "/v1/grants/explain", ok(explain, "AccessExplanation").finish()),
         ("post", path, create.finish()),
         ("patch", path, update.finish()),
         ("delete", path, delete.finish()),

@@ -19,7 +19,7 @@ use tower_http::services::ServeFile;
 
 use crate::app::{Broker, archive};
 use crate::http::checked_body::CheckedBody;
-use crate::http::decision::conclude;
+use crate::http::decision::{Sender, conclude};
 use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
 
@@ -29,7 +29,8 @@ pub async fn fetch(
     file: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut draft = broker.audit.draft(Kind::Fetch, request.extensions().get().copied());
+    let sender = Sender::of(request.headers(), request.extensions());
+    let mut draft = sender.draft(&broker, Kind::Fetch);
     let sent = send(&broker, file, request, &mut draft).await;
     conclude(draft, sent)
 }

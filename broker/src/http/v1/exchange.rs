@@ -11,9 +11,10 @@ use stile_protocol::reply::TokenReply;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_proof};
 use crate::authn::sigv4::proof::Proof;
-use crate::http::decision::conclude;
+use crate::http::decision::{Sender, conclude};
 use crate::http::error::ApiError;
 use crate::http::json_body::read_json;
+use crate::http::request_id::request_id_of;
 use crate::http::run_detached::run_detached;
 use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
@@ -26,7 +27,8 @@ pub async fn mint(
 ) -> Result<impl IntoResponse, ApiError> {
     // The exchange continues when the client disconnects, so that every mint has an audit event.
     let minted = async move {
-        let mut draft = broker.audit.draft(Kind::Exchange, request.extensions().get().copied());
+        let sender = Sender::of(request.headers(), request.extensions());
+        let mut draft = sender.draft(&broker, Kind::Exchange);
         draft.issuer(Issuer::Sts);
         let minted = exchange(&broker, request, &mut draft).await;
         conclude(draft, minted)
@@ -40,9 +42,12 @@ async fn exchange(
     event: &mut Event,
 ) -> Result<Minted, ApiError> {
     let source = request.extensions().get().copied();
+    let request_id = request_id_of(&request);
     let body = read_json(request).await?;
     let proof = Proof::parse(&body).map_err(|error| ApiError::proof(&error))?;
-    by_proof(broker, &proof, source, event).await.map_err(|error| ApiError::mint(error, broker))
+    by_proof(broker, &proof, source, &request_id, event)
+        .await
+        .map_err(|error| ApiError::mint(error, broker))
 }
 
 /// Returns the answer with a new token.

@@ -15,6 +15,7 @@ use stile_protocol::exchange::{
 };
 use stile_protocol::names::{Permission, Permissions};
 use stile_protocol::reply::ErrorCode;
+use stile_protocol::request_id::RequestId;
 use stile_protocol::strict_json::FieldError;
 use url::form_urlencoded;
 
@@ -22,8 +23,9 @@ use super::exchange::reply;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_gateway};
 use crate::authn::gateway::GatewayCaller;
-use crate::http::decision::conclude;
+use crate::http::decision::{Sender, conclude};
 use crate::http::error::ApiError;
+use crate::http::request_id::request_id_of;
 use crate::tokens::KeyError;
 use stile_core::audit::{Event, Kind};
 use stile_core::identity::Issuer;
@@ -37,10 +39,12 @@ pub async fn mint(
     let caller =
         request.extensions().get::<GatewayCaller>().filter(|_| request.method() == Method::GET);
     let Some(caller) = caller else { return Ok(unsupported_method(request).await) };
-    let mut draft = broker.audit.draft(Kind::Exchange, None);
+    let sender = Sender::of(request.headers(), request.extensions());
+    let mut draft = sender.draft(&broker, Kind::Exchange);
     draft.issuer(Issuer::Gateway);
     let query = request.uri().query().unwrap_or_default();
-    let minted = exchange(&broker, caller, query, &mut draft).await;
+    let request_id = request_id_of(&request);
+    let minted = exchange(&broker, caller, query, &request_id, &mut draft).await;
     Ok(reply(conclude(draft, minted)?).into_response())
 }
 
@@ -62,10 +66,11 @@ async fn exchange(
     broker: &Broker,
     caller: &GatewayCaller,
     query: &str,
+    request_id: &RequestId,
     event: &mut Event,
 ) -> Result<Minted, ApiError> {
     let document = parse_query(query, broker.default_ttl)?;
-    by_gateway(broker, caller, &document, event)
+    by_gateway(broker, caller, &document, request_id, event)
         .await
         .map_err(|error| ApiError::mint(error, broker))
 }

@@ -257,7 +257,7 @@ fn expiry(body: &mut StrictObject) -> Result<ExpiryChange, ApiError> {
 
 /// Parses a principal as `stile-admin` does, except that nothing replaces a reserved role by its
 /// permission set: a request names exactly one of the two.
-fn parse_principal(text: &str) -> Result<Principal, ApiError> {
+pub(super) fn parse_principal(text: &str) -> Result<Principal, ApiError> {
     let rejected = |problem: String, hint: String| invalid(problem).hint(hint);
     let typed = parse_typed(text, false)
         .map_err(|error| rejected(format!("`principal`: {error}"), error.hint().to_owned()))?;
@@ -275,7 +275,7 @@ fn parse_principal(text: &str) -> Result<Principal, ApiError> {
     Ok(exact.principal)
 }
 
-fn parse_namespace(text: &str) -> Result<GrantNamespace, ApiError> {
+pub(super) fn parse_namespace(text: &str) -> Result<GrantNamespace, ApiError> {
     text.parse().map_err(|error: NameError| invalid(error.to_string()))
 }
 
@@ -294,7 +294,7 @@ fn tagged(status: StatusCode, grant: &Grant) -> Tagged {
     (status, [(header::ETAG, GrantTag::of(grant).to_string())], Json(object(grant)))
 }
 
-fn object(grant: &Grant) -> Value {
+pub(super) fn object(grant: &Grant) -> Value {
     let mut object = own_object(grant);
     object["created_by"] = grant.created_by.as_str().into();
     object["created_at"] = rfc3339(grant.created_at).into();
@@ -346,6 +346,6 @@ fn field(error: FieldError) -> ApiError {
     invalid(error.problem)
 }
 
-fn invalid(problem: impl Into<String>) -> ApiError {
+pub(super) fn invalid(problem: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, problem)
 }

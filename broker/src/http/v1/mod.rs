@@ -3,8 +3,10 @@
 //! Each handler parses a request, calls one use case, and renders the answer.
 
 pub(super) mod archives;
+pub(super) mod audit;
 pub(super) mod detail;
 pub(super) mod exchange;
+pub(super) mod explain;
 pub(super) mod gateway;
 pub(super) mod grants;
 pub(super) mod life;

@@ -48,5 +48,10 @@ impl Intercept for Genuine {
 
 /// Returns whether the response has a request id of AWS.
 pub(crate) fn is_from_aws(response: &HttpResponse) -> bool {
-    REQUEST_IDS.iter().any(|name| response.headers().get(name).is_some_and(|id| !id.is_empty()))
+    request_id(response).is_some()
+}
+
+/// Returns the request id of AWS.
+pub(super) fn request_id(response: &HttpResponse) -> Option<&str> {
+    REQUEST_IDS.iter().find_map(|name| response.headers().get(*name).filter(|id| !id.is_empty()))
 }

@@ -4,6 +4,7 @@ mod cause;
 mod endpoints;
 mod found;
 mod genuine;
+mod measured;
 mod session;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use cause::AwsCause;
 pub use endpoints::{AwsEndpoints, EndpointsError};
 pub use found::{AwsService, region_of_profile, region_of_variables};
 pub(crate) use genuine::{Genuine, is_from_aws};
+pub(crate) use measured::Measured;
 pub use session::AwsSession;
 
 use crate::AwsDeadlines;
@@ -36,6 +38,9 @@ pub struct Place {
     /// The KMS key that encrypts archives. Without one, the default encryption of the bucket
     /// applies.
     pub bucket_kms_key: Option<String>,
+    /// The asymmetric KMS key that signs the heads of the chains of events. Without one, nothing is
+    /// signed.
+    pub audit_key: Option<String>,
 }
 
 /// Loads endpoints, credentials and region from the environment. It makes only the calls that

@@ -1,11 +1,16 @@
 //! The key store: the secrets of the keyring, in a file or in a record that KMS encrypts.
 
+mod audit_key;
 mod file;
 mod kms;
 
+use stile_core::audit::{self, Kept};
 use stile_core::token::{Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 
+pub(crate) use audit_key::{
+    AuditKey, AuditKeyFile, AuditKms, reject_other_owner as reject_other_owner_of_audit_key,
+};
 pub use file::KeyFile;
 pub use kms::Kms;
 
@@ -62,15 +67,33 @@ impl Keys {
 
     /// Deletes every key without decrypting one, and returns the number of keys. `None` if the
     /// keyring changed at the same time.
+    ///
+    /// No commit contains a file. So the event of a deletion of the file is first, and if the deletion
+    /// fails, another event says so. Only a damaged chain of events causes a deletion without one.
     pub(crate) async fn drop_keys(
         &self,
         records: &Records,
         audience: Option<&Audience>,
+        kept: &Kept,
     ) -> Result<Option<usize>, StoreError> {
-        match self {
-            Self::File(file) => file.drop_keys().await,
-            Self::Kms(kms) => kms.drop_keys(records, audience).await,
+        let file = match self {
+            Self::Kms(kms) => return kms.drop_keys(records, audience, kept).await,
+            Self::File(file) => file,
+        };
+        if file.keyring().await?.keys().is_empty() {
+            return Ok(Some(0));
         }
+        let keep =
+            async |outcome| records.commit_revocation(Vec::new(), kept, outcome).await.map(drop);
+        keep(audit::Outcome::Dropped).await?;
+        let dropped = file.drop_keys().await;
+        match &dropped {
+            Ok(Some(_)) => {}
+            Ok(None) => keep(audit::Outcome::Conflict).await?,
+            // The first error says more than one of the second event.
+            Err(_) => drop(keep(audit::Outcome::Failed).await),
+        }
+        dropped
     }
 
     /// Returns the ids of the keys without decrypting one. `sealed` is the record from the same

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::grants::{
     DelegatedAccess, DelegatedGrant, DelegationRefusal, Grant, GrantNamespace, MAX_GRANTS,
     ShownGrant, StateRevisions, VisibleGrants,
@@ -110,6 +111,7 @@ impl Records {
     pub(crate) async fn create_delegated_grant(
         &self,
         grant: DelegatedGrant,
+        kept: &Kept,
     ) -> Result<DelegatedCreation, StoreError> {
         let mut basis = Basis::of(grant.revisions());
         let grant = grant.into_grant();
@@ -139,7 +141,9 @@ impl Records {
             return Ok(DelegatedCreation::PrincipalFull(limit));
         }
         let create = GrantsChange::Create { grant: grant.clone(), forget, reserves: false };
-        Ok(match self.commit(basis.change(principal, &before, create)).await? {
+        let mutations = basis.change(principal, &before, create);
+        let (chain, created) = (Chain::from(namespace), audit::Outcome::Created);
+        Ok(match self.commit_audited(&chain, mutations, kept, created).await? {
             Outcome::Done => DelegatedCreation::Done(grant),
             Outcome::TooLarge => DelegatedCreation::PrincipalFull(limit),
             Outcome::Refused(_) | Outcome::Conflict => DelegatedCreation::Stale,
@@ -152,6 +156,7 @@ impl Records {
         access: &DelegatedAccess,
         change: Change,
         terms: &ChangeTerms,
+        kept: &Kept,
     ) -> Result<DelegatedUpdate, StoreError> {
         let plan = |grant: Option<Grant>| {
             let Some(grant) = grant else { return Planned::Answer(DelegatedUpdate::Absent) };
@@ -173,7 +178,8 @@ impl Records {
                 },
             }
         };
-        Ok(match self.change_delegated(access, terms, plan, DelegatedUpdate::Refused).await? {
+        let changed = self.change_delegated(access, terms, kept, plan, DelegatedUpdate::Refused);
+        Ok(match changed.await? {
             Changed::Answer(answer) => answer,
             Changed::TooLarge => DelegatedUpdate::Full,
             Changed::Stale => DelegatedUpdate::Stale,
@@ -185,6 +191,7 @@ impl Records {
         &self,
         access: &DelegatedAccess,
         terms: &ChangeTerms,
+        kept: &Kept,
     ) -> Result<DelegatedDeletion, StoreError> {
         let plan = |grant: Option<Grant>| {
             let Some(grant) = grant else { return Planned::Answer(DelegatedDeletion::Absent) };
@@ -196,7 +203,8 @@ impl Records {
                 Ok(()) => Planned::Commit(DelegatedDeletion::Done(grant), None),
             }
         };
-        match self.change_delegated(access, terms, plan, DelegatedDeletion::Refused).await? {
+        let changed = self.change_delegated(access, terms, kept, plan, DelegatedDeletion::Refused);
+        match changed.await? {
             Changed::Answer(answer) => Ok(answer),
             Changed::Stale => Ok(DelegatedDeletion::Stale),
             Changed::TooLarge => {
@@ -212,6 +220,7 @@ impl Records {
         &self,
         access: &DelegatedAccess,
         terms: &ChangeTerms,
+        kept: &Kept,
         plan: impl Fn(Option<Grant>) -> Planned<T>,
         refused: impl Fn(DelegationRefusal) -> T,
     ) -> Result<Changed<T>, StoreError> {
@@ -244,11 +253,18 @@ impl Records {
                 }
             }
         }
-        let change = match after {
-            Some(after) => GrantsChange::Update(after),
-            None => GrantsChange::Delete(namespace),
+        let kept = kept.with(|event| match (&grant, &after) {
+            (Some(before), Some(after)) => event.grant_changed(before, after),
+            (Some(before), None) => event.grant_before(before),
+            (None, _) => {}
+        });
+        let chain = Chain::from(access.namespace());
+        let (change, outcome) = match after {
+            Some(after) => (GrantsChange::Update(after), audit::Outcome::Changed),
+            None => (GrantsChange::Delete(namespace), audit::Outcome::Deleted),
         };
-        Ok(match self.commit(basis.change(principal, &before, change)).await? {
+        let mutations = basis.change(principal, &before, change);
+        Ok(match self.commit_audited(&chain, mutations, &kept, outcome).await? {
             Outcome::Done => Changed::Answer(answer),
             Outcome::TooLarge => Changed::TooLarge,
             Outcome::Refused(_) | Outcome::Conflict => Changed::Stale,

@@ -1,5 +1,6 @@
 //! The rules of grants, for every backend: whether a grant can be created, changed and deleted.
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::grants::{Grant, GrantNamespace, GrantTag, MAX_GRANTS, Pin};
 use stile_core::package::source::AllowedSources;
 use stile_core::principal::{Principal, UniqueId};
@@ -34,7 +35,7 @@ pub struct UnreadableGrant {
 /// The next step after the grants were read.
 enum Step<T> {
     Answer(T),
-    Commit(T, Vec<Mutation>),
+    Commit(T, Vec<Mutation>, Box<Kept>, audit::Outcome),
 }
 
 /// The result of an attempt to change grants.
@@ -63,11 +64,11 @@ impl Records {
         grant: Grant,
         pin: Option<Pin>,
         lease: Option<&mut GrantLease>,
+        kept: &Kept,
     ) -> Result<Leased<Created>, StoreError> {
-        let principal = grant.principal.clone();
-        let on = Some(&grant.namespace);
-        let created = self.change_grants(&principal, on, lease, |before, known| {
-            create_step(before, &grant, pin.as_ref(), known)
+        let (principal, on) = (grant.principal.clone(), grant.namespace.clone());
+        let created = self.change_grants((&principal, &on), true, lease, |before, known| {
+            create_step(before, &grant, pin.as_ref(), known, kept)
         });
         Ok(match created.await? {
             Changed::Done(created) => Leased::Done(created),
@@ -87,8 +88,9 @@ impl Records {
         change: Change,
         expected: Option<&GrantTag>,
         lease: Option<&mut GrantLease>,
+        kept: &Kept,
     ) -> Result<Leased<Updated>, StoreError> {
-        let updated = self.change_grants(&principal, None, lease, |before, _| {
+        let updated = self.change_grants((&principal, &namespace), false, lease, |before, _| {
             let Some(grant) = existing(before, &principal, &namespace)? else {
                 return Ok(Step::Answer(Updated::Absent));
             };
@@ -100,7 +102,9 @@ impl Records {
                 return Ok(Step::Answer(Updated::WouldBeEmpty));
             }
             let update = mutation(&principal, before, GrantsChange::Update(after.clone()));
-            Ok(Step::Commit(Updated::Done(after), vec![update]))
+            let kept = kept.with(|event| event.grant_changed(&grant, &after));
+            let done = Updated::Done { before: grant, after };
+            Ok(Step::Commit(done, vec![update], Box::new(kept), audit::Outcome::Changed))
         });
         updated.await?.or_else(full)
     }
@@ -115,12 +119,13 @@ impl Records {
         namespace: GrantNamespace,
         expected: Option<&GrantTag>,
         lease: Option<&mut GrantLease>,
+        kept: &Kept,
     ) -> Result<Leased<Deleted>, StoreError> {
         let on = namespace.to_string();
-        let deleted = self.change_grants(&principal, None, lease, |before, _| {
-            if !before.grants.iter().any(|stored| stored.on == on) {
+        let deleted = self.change_grants((&principal, &namespace), false, lease, |before, _| {
+            let Some(stored) = before.grants.iter().find(|stored| stored.on == on) else {
                 return Ok(Step::Answer(Deleted::Absent));
-            }
+            };
             if let Some(tag) = expected {
                 // Without a tag, an unreadable grant can be deleted, too.
                 match existing(before, &principal, &namespace)? {
@@ -131,7 +136,10 @@ impl Records {
                 }
             }
             let delete = mutation(&principal, before, GrantsChange::Delete(namespace.clone()));
-            Ok(Step::Commit(Deleted::Done, vec![delete]))
+            let deleted = stored.grant.clone();
+            let kept = kept.with(|event| deleted.iter().for_each(|was| event.grant_before(was)));
+            let done = Deleted::Done(deleted);
+            Ok(Step::Commit(done, vec![delete], Box::new(kept), audit::Outcome::Deleted))
         });
         deleted
             .await?
@@ -160,34 +168,38 @@ impl Records {
         Ok(ListedGrants { grants: understood(stored), unreadable })
     }
 
-    /// Reads a principal's grants, and the namespace of a new grant, and commits the mutations that
-    /// `step` returns.
+    /// Reads a principal's grants, and the namespace if the grant on it is new, and commits the
+    /// mutations that `step` returns with their event.
     ///
     /// It tries again after each conflict with another writer. With `lease`, it makes no change if
     /// another program has taken the lease, and each change renews it.
     async fn change_grants<T>(
         &self,
-        principal: &Principal,
-        creates_on: Option<&GrantNamespace>,
+        (principal, on): (&Principal, &GrantNamespace),
+        creates: bool,
         lease: Option<&mut GrantLease>,
         mut step: impl FnMut(&PrincipalGrants, Known) -> Result<Step<T>, StoreError>,
     ) -> Result<Changed<T>, StoreError> {
         let mut retry = Retry::default();
         loop {
             let before = self.principal_grants(principal).await?;
-            let known = match creates_on {
-                Some(GrantNamespace::One(namespace)) => self.known_namespace(namespace).await?,
-                Some(GrantNamespace::All) | None => Known::Recorded,
+            let known = match on {
+                GrantNamespace::One(namespace) if creates => {
+                    self.known_namespace(namespace).await?
+                }
+                GrantNamespace::One(_) | GrantNamespace::All => Known::Recorded,
             };
-            let (answer, mutations) = match step(&before, known)? {
+            let (answer, mutations, kept, outcome) = match step(&before, known)? {
                 Step::Answer(answer) => return Ok(Changed::Done(answer)),
-                Step::Commit(answer, mutations) => (answer, mutations),
+                Step::Commit(answer, mutations, kept, outcome) => {
+                    (answer, mutations, kept, outcome)
+                }
             };
             // The renewal is the first mutation, so its refusal is the one that the commit returns.
             let renewal = lease.as_ref().map(|lease| lease.renewal());
             let is_leased = renewal.is_some();
             let mutations = renewal.into_iter().chain(mutations).collect();
-            match self.commit(mutations).await? {
+            match self.commit_audited(&Chain::from(on), mutations, &kept, outcome).await? {
                 Outcome::Done => {
                     if let Some(lease) = lease {
                         lease.renewed();
@@ -208,6 +220,7 @@ fn create_step(
     grant: &Grant,
     pin: Option<&Pin>,
     known: Known,
+    kept: &Kept,
 ) -> Result<Step<Created>, StoreError> {
     let principal = &grant.principal;
     if let Some(existing) = existing(before, principal, &grant.namespace)? {
@@ -248,7 +261,7 @@ fn create_step(
         }));
     }
     let created = Created::Done { grant: grant.clone(), new_namespace: known == Known::Unknown };
-    Ok(Step::Commit(created, mutations))
+    Ok(Step::Commit(created, mutations, Box::new(kept.clone()), audit::Outcome::Created))
 }
 
 /// Returns the namespaces of the grants that ended long ago.

@@ -141,6 +141,7 @@ impl Records {
 
 #[cfg(test)]
 mod tests {
+    use stile_core::audit::{Event, Kept, Kind};
     use stile_core::grants::{Grant, GrantTag};
     use stile_core::principal::Principal;
     use stile_protocol::names::{Permission, Permissions};
@@ -167,6 +168,7 @@ mod tests {
         let path = folder.path().join("stile.sqlite3");
         Sqlite::init(&path, EmbeddedDeadlines::default()).unwrap();
         let store = &Records::Sqlite(Sqlite::open(&path, EmbeddedDeadlines::default()).unwrap());
+        let kept = Kept::new(&Event::new(Kind::Grant), 0);
         let start = Instant::now();
         let take = async |who: &str, watch: &mut LeaseWatch, after: Duration| {
             store.take_grant_lease(who, watch, || start + after).await.map(|taken| match taken {
@@ -186,7 +188,8 @@ mod tests {
         let other = take("c", &mut LeaseWatch::default(), GRANT_LEASE * 9).await.unwrap();
         assert!(other.is_err(), "who has not waited takes no lease, whatever its clock says");
         let held = grant("acme");
-        let created = store.create_grant(held.clone(), None, Some(&mut first)).await.unwrap();
+        let created =
+            store.create_grant(held.clone(), None, Some(&mut first), &kept).await.unwrap();
         assert!(matches!(created, Leased::Done(Created::Done { .. })), "{created:?}");
         assert!(
             take("b", &mut watch, GRANT_LEASE * 2).await.unwrap().is_err(),
@@ -196,17 +199,19 @@ mod tests {
 
         assert_eq!(store.renew_grant_lease(&mut first).await.unwrap(), Leased::Lost);
         let other = grant("other");
-        let created = store.create_grant(other, None, Some(&mut first)).await.unwrap();
+        let created = store.create_grant(other, None, Some(&mut first), &kept).await.unwrap();
         assert_eq!(created, Leased::Lost);
         let (who, on, tag) = (held.principal.clone(), held.namespace.clone(), GrantTag::of(&held));
         let wider = Change { set: Permissions::NONE.with(Permission::Upload), ..Change::default() };
-        let late = store.update_grant(who.clone(), on.clone(), wider, Some(&tag), Some(&mut first));
+        let late =
+            store.update_grant(who.clone(), on.clone(), wider, Some(&tag), Some(&mut first), &kept);
         assert_eq!(late.await.unwrap(), Leased::Lost);
-        let late = store.delete_grant(who.clone(), on.clone(), Some(&tag), Some(&mut first));
+        let late = store.delete_grant(who.clone(), on.clone(), Some(&tag), Some(&mut first), &kept);
         assert_eq!(late.await.unwrap(), Leased::Lost);
-        assert_eq!(store.grants(None, None).await.unwrap(), [held]);
-        let deleted = store.delete_grant(who, on, Some(&tag), Some(&mut second)).await.unwrap();
-        assert_eq!(deleted, Leased::Done(Deleted::Done));
+        assert_eq!(store.grants(None, None).await.unwrap(), std::slice::from_ref(&held));
+        let deleted =
+            store.delete_grant(who, on, Some(&tag), Some(&mut second), &kept).await.unwrap();
+        assert_eq!(deleted, Leased::Done(Deleted::Done(Some(held))));
 
         store.end_grant_lease(first).await.unwrap();
         assert!(take("d", &mut LeaseWatch::default(), Duration::ZERO).await.unwrap().is_err());

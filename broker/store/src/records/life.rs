@@ -1,6 +1,7 @@
 //! The rules of a version's life: its record has every step, and its package lists it while it is
 //! published.
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::package::{LifeChange, PackageAddress, Version};
 use stile_core::version_event::VersionEvent;
 
@@ -21,7 +22,7 @@ impl Records {
         address: &PackageAddress,
         version: &Version,
         change: &LifeChange,
-        (by, now): (&str, i64),
+        (by, kept): (&str, &Kept),
         event: impl Fn(&VersionRecord) -> Result<VersionEvent, StoreError>,
         listeners: &[Destination],
     ) -> Result<LifeChanged, StoreError> {
@@ -30,7 +31,7 @@ impl Records {
             let Some(record) = self.version(address, version).await? else {
                 return Ok(LifeChanged::Absent);
             };
-            let Some(after) = record.life.after(change.clone(), by, now) else {
+            let Some(after) = record.life.after(change.clone(), by, kept.at()) else {
                 return Ok(LifeChanged::Unchanged);
             };
             let (was_listed, is_listed) =
@@ -68,14 +69,15 @@ impl Records {
                 }
                 mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
             }
-            let mut kept = None;
+            let mut to_send = None;
             if !listeners.is_empty() {
-                kept = Some(self.keep_event(event(&record)?, listeners).await);
+                to_send = Some(self.keep_event(event(&record)?, listeners).await);
             }
-            mutations.extend(kept.as_ref().and_then(KeptEvent::mutation));
-            match self.commit(mutations).await? {
+            mutations.extend(to_send.as_ref().and_then(KeptEvent::mutation));
+            let (chain, changed) = (Chain::from(address.namespace()), audit::Outcome::Changed);
+            match self.commit_audited(&chain, mutations, kept, changed).await? {
                 Outcome::Done => {
-                    kept.iter().for_each(KeptEvent::report_dropped);
+                    to_send.iter().for_each(KeptEvent::report_dropped);
                     return Ok(LifeChanged::Done);
                 }
                 Outcome::TooLarge => return Ok(LifeChanged::Full),

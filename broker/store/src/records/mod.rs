@@ -2,10 +2,11 @@
 //! registry has one.
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
-//! rules above it exist once: `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
-//! `single_use`, `revocations`, `packages`, `life`, `uploads`, `sources`, `usage`, `webhooks` and
-//! `outbox`.
+//! rules above it exist once: `audit`, `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
+//! `single_use`, `revocations`, `refused_exchanges`, `packages`, `package_state`, `life`, `uploads`,
+//! `sources`, `usage`, `webhooks` and `outbox`.
 
+pub(crate) mod audit;
 mod delegated_grants;
 mod dynamodb;
 mod grants;
@@ -17,11 +18,14 @@ pub(crate) mod mutation;
 mod namespaces;
 pub(crate) mod outbox;
 mod package_document;
+pub(crate) mod package_state;
 mod packages;
 mod quota;
+mod refused_exchanges;
 mod retention;
 mod revocations;
 mod sealed_keyring;
+pub(crate) mod signed_heads;
 mod single;
 mod single_use;
 mod sources;
@@ -41,11 +45,13 @@ use stile_core::search::SearchEntry;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
 
+pub use audit::AuditPage;
 pub use delegated_grants::LISTED_NAMESPACES;
 pub use dynamodb::DynamoDb;
 pub use grants::{ListedGrants, UnreadableGrant};
 pub use lease::{GRANT_LEASE, GrantLease, LeaseTaken, LeaseWatch, Leased};
 pub use outbox::MAX_WAITING;
+pub use signed_heads::StoredSignedHead;
 pub use sqlite::Sqlite;
 pub(crate) use sqlite::copies;
 pub use sqlite::migrations::Migrated;
@@ -64,6 +70,7 @@ use model::{
 };
 use mutation::{Mutation, Outcome};
 use namespaces::StoredNamespace;
+use package_state::PackageState;
 
 /// The backend of the records.
 #[derive(Debug, Clone)]
@@ -135,6 +142,25 @@ impl Records {
         match self {
             Self::Sqlite(sqlite) => sqlite.grants_page(page).await,
             Self::DynamoDb(dynamodb) => dynamodb.grants_page(&page).await,
+        }
+    }
+
+    /// Returns the packages, in order.
+    pub(crate) async fn packages(&self) -> Result<Vec<PackageAddress>, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.packages().await,
+            Self::DynamoDb(dynamodb) => dynamodb.packages().await,
+        }
+    }
+
+    /// Returns everything that the store records of a package.
+    pub(crate) async fn package_state(
+        &self,
+        address: &PackageAddress,
+    ) -> Result<PackageState, StoreError> {
+        match self {
+            Self::Sqlite(sqlite) => sqlite.package_state(address).await,
+            Self::DynamoDb(dynamodb) => dynamodb.package_state(address).await,
         }
     }
 

@@ -10,9 +10,11 @@
 //! - A change keeps every field that it does not name, also a field of a newer program.
 //! - A read sees every commit that ended before it.
 
+use stile_core::audit::{Head, Link};
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
+use stile_core::refused_exchange::RefusedExchange;
 use stile_core::usage::DownloadKey;
 use stile_core::version_event::VersionEvent;
 use stile_core::webhook::WebhookName;
@@ -97,6 +99,10 @@ pub(crate) enum Mutation {
         deprecated: Vec<DownloadKey>,
         forget_before: i64,
     },
+    /// Keeps the record of a refused exchange, and replaces one of the same request. The condition
+    /// always holds. The backend may delete records from before `forget_before`, in Unix seconds, and
+    /// all but the newest [`KEPT_REFUSED_EXCHANGES`](super::refused_exchanges).
+    AddRefusedExchange { refused: RefusedExchange, forget_before: i64 },
     /// Replaces the sealed keyring, if its revision is still `before`. `keyring` has the next one.
     PutKeyring { before: i64, keyring: SealedKeyring },
     /// Adds the record of a namespace, if it has none.
@@ -130,6 +136,9 @@ pub(crate) enum Mutation {
     /// Replaces the lease on files of grants, if its revision is still `before`. `after` has the
     /// next one.
     PutGrantLease { before: i64, after: LeaseRecord },
+    /// Appends an event to its chain, if the head of the chain is still `before` and the event does
+    /// not exist. A change never replaces or deletes an event.
+    AppendAudit { before: Head, link: Link, after: Head },
 }
 
 /// A change of one principal's grants.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::grants::{GrantNamespace, PermittedNamespaces};
 use stile_core::package::source::AllowedSources;
 use stile_protocol::names::Namespace;
@@ -34,6 +35,7 @@ impl Records {
     pub(crate) async fn create_namespace(
         &self,
         record: NamespaceRecord,
+        kept: &Kept,
     ) -> Result<NamespaceCreated, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -41,7 +43,9 @@ impl Records {
                 let stored = readable(stored, &record.namespace)?;
                 return Ok(NamespaceCreated::Exists(stored.record));
             }
-            match self.commit(vec![Mutation::AddNamespace(record.clone())]).await? {
+            let (chain, created) = (Chain::from(&record.namespace), audit::Outcome::Created);
+            let add = vec![Mutation::AddNamespace(record.clone())];
+            match self.commit_audited(&chain, add, kept, created).await? {
                 Outcome::Done => return Ok(NamespaceCreated::Done(record)),
                 _ => retry.wait().await?,
             }

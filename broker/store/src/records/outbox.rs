@@ -148,7 +148,8 @@ impl Records {
         event: VersionEvent,
         destinations: &[Destination],
     ) -> KeptEvent {
-        let count = |destination| self.count_waiting(destination, &event.namespace);
+        let namespace = Some(&event.namespace);
+        let count = |destination| self.count_waiting(destination, namespace, MAX_WAITING);
         let counts = join_all(destinations.iter().map(count)).await;
         let (mut kept, mut dropped) = (Vec::new(), Vec::new());
         for (destination, count) in destinations.iter().zip(counts) {
@@ -168,17 +169,16 @@ impl Records {
         KeptEvent { event, kept, dropped }
     }
 
-    /// Counts the events of a namespace that wait for a destination, at most [`MAX_WAITING`].
-    async fn count_waiting(
+    /// Counts the events that wait for a destination, of one namespace or of all, up to `limit`.
+    pub(crate) async fn count_waiting(
         &self,
         destination: &Destination,
-        namespace: &Namespace,
+        namespace: Option<&Namespace>,
+        limit: usize,
     ) -> Result<usize, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.count_waiting(destination, namespace, MAX_WAITING).await,
-            Self::DynamoDb(dynamodb) => {
-                dynamodb.count_waiting(destination, namespace, MAX_WAITING).await
-            }
+            Self::Sqlite(sqlite) => sqlite.count_waiting(destination, namespace, limit).await,
+            Self::DynamoDb(dynamodb) => dynamodb.count_waiting(destination, namespace, limit).await,
         }
     }
 

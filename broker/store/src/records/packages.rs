@@ -1,5 +1,6 @@
 //! The rules of versions: each is published once, and listed in order.
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::package::{PackageAddress, Version};
 
 use super::model::{Content, StoredArchive, VersionRecord};
@@ -25,6 +26,7 @@ impl Records {
         version: &Version,
         record: VersionRecord,
         event: Option<KeptEvent>,
+        kept: &Kept,
     ) -> Result<Published, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -57,7 +59,8 @@ impl Records {
                 quota,
             }));
             mutations.extend(event.as_ref().and_then(KeptEvent::mutation));
-            match self.commit(mutations).await? {
+            let (chain, created) = (Chain::from(address.namespace()), audit::Outcome::Created);
+            match self.commit_audited(&chain, mutations, kept, created).await? {
                 Outcome::Done => {
                     event.iter().for_each(KeptEvent::report_dropped);
                     return Ok(Published::Created);
@@ -77,7 +80,8 @@ impl Records {
         }
     }
 
-    /// Makes a published version use the restored archive.
+    /// Makes a published version use the restored archive. Clients get the same bytes as before, so
+    /// it is no change for the audit.
     pub(crate) async fn move_archive(
         &self,
         address: &PackageAddress,
@@ -105,6 +109,7 @@ impl Records {
         address: &PackageAddress,
         version: &Version,
         after: &StoredObject,
+        kept: &Kept,
     ) -> Result<Published, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -122,7 +127,8 @@ impl Records {
                 before,
                 after: after.clone(),
             };
-            match self.commit(vec![replaced]).await? {
+            let (chain, changed) = (Chain::from(address.namespace()), audit::Outcome::Changed);
+            match self.commit_audited(&chain, vec![replaced], kept, changed).await? {
                 Outcome::Done => return Ok(Published::Replaced),
                 // Another writer has changed the version in the meantime.
                 _ => retry.wait().await?,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_protocol::names::Namespace;
 
 use super::Records;
@@ -61,7 +62,7 @@ impl Records {
         namespace: &Namespace,
         change: LimitsChange,
         created_by: &str,
-        now: i64,
+        kept: &Kept,
     ) -> Result<LimitsSet, StoreError> {
         let mut retry = Retry::default();
         let mut limits_before = None;
@@ -70,9 +71,10 @@ impl Records {
             if before.is_none() && self.known_namespace(namespace).await? == Known::Unknown {
                 return Ok(LimitsSet::Absent);
             }
-            let mut record = before
-                .as_ref()
-                .map_or_else(|| empty(namespace, created_by, now), |before| before.record.clone());
+            let mut record = before.as_ref().map_or_else(
+                || empty(namespace, created_by, kept.at()),
+                |before| before.record.clone(),
+            );
             let held = record.limits;
             let held_before = *limits_before.get_or_insert(held);
             let limits = NamespaceLimits {
@@ -84,7 +86,13 @@ impl Records {
             let usage = self.count_for(namespace, limits).await?;
             let counts_again = counted.is_none() && !limits.is_unlimited();
             let set = Mutation::SetLimits { before, record, counted, usage };
-            match self.commit(vec![set]).await? {
+            let outcome = if limits == held {
+                self.commit(vec![set]).await?
+            } else {
+                let (chain, changed) = (Chain::from(namespace), audit::Outcome::Changed);
+                self.commit_audited(&chain, vec![set], kept, changed).await?
+            };
+            match outcome {
                 Outcome::Done if !counts_again => {
                     let usage = self.counted_usage(namespace).await?.map(|counted| counted.used);
                     return Ok(LimitsSet::Done { before: held_before, limits, usage });

@@ -1,6 +1,7 @@
 //! The rules of revocations: how they are added and lifted, and when the store deletes them.
 
 use serde_json::Value;
+use stile_core::audit::{self, Kept};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
@@ -13,8 +14,9 @@ use crate::{Revocations, RevokedPrincipal, RevokedToken, StoreError};
 
 impl Records {
     /// Revokes one token, for as long as any token can live.
-    pub(crate) async fn revoke_token(&self, id: TokenId, now: i64) -> Result<(), StoreError> {
-        self.change_revocations(|all| {
+    pub(crate) async fn revoke_token(&self, id: TokenId, kept: &Kept) -> Result<(), StoreError> {
+        let now = kept.at();
+        self.change_revocations(kept, audit::Outcome::Revoked, |all| {
             all.tokens.retain(|(token, keep_until)| {
                 *keep_until >= now.saturating_sub(MARGIN) && token != id.as_str()
             });
@@ -30,21 +32,21 @@ impl Records {
     pub(crate) async fn revoke_principal(
         &self,
         principal: Principal,
-        now: i64,
+        kept: &Kept,
     ) -> Result<bool, StoreError> {
-        self.change_revocations(|all| {
+        self.change_revocations(kept, audit::Outcome::Revoked, |all| {
             if all.principals.iter().any(|(revoked, _)| revoked == principal.as_str()) {
                 return false;
             }
-            all.principals.push((principal.as_str().into(), now));
+            all.principals.push((principal.as_str().into(), kept.at()));
             true
         })
         .await
     }
 
     /// Lifts the revocation of a principal. Returns whether there was one.
-    pub(crate) async fn lift(&self, principal: Principal) -> Result<bool, StoreError> {
-        self.change_revocations(|all| {
+    pub(crate) async fn lift(&self, principal: Principal, kept: &Kept) -> Result<bool, StoreError> {
+        self.change_revocations(kept, audit::Outcome::Lifted, |all| {
             let before = all.principals.len();
             all.principals.retain(|(revoked, _)| revoked != principal.as_str());
             all.principals.len() < before
@@ -70,9 +72,11 @@ impl Records {
     }
 
     /// Applies `change` to the revocations, unless it returns false. Returns whether it changed
-    /// them.
+    /// them. A damaged chain of events does not stop it.
     async fn change_revocations(
         &self,
+        kept: &Kept,
+        outcome: audit::Outcome,
         mut change: impl FnMut(&mut RevocationRecords) -> bool,
     ) -> Result<bool, StoreError> {
         let mut retry = Retry::default();
@@ -82,7 +86,8 @@ impl Records {
             if !change(&mut after) {
                 return Ok(false);
             }
-            match self.commit(vec![Mutation::ChangeRevocations { before, after }]).await? {
+            let change = vec![Mutation::ChangeRevocations { before, after }];
+            match self.commit_revocation(change, kept, outcome).await? {
                 Outcome::Done => return Ok(true),
                 Outcome::TooLarge => {
                     return Err(StoreError::busy(

@@ -1,5 +1,6 @@
 //! The rules of the registry host in the records: it is recorded once, and no flag overrides it.
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_protocol::audience::Audience;
 
 use super::Records;
@@ -8,8 +9,12 @@ use crate::retry::Retry;
 use crate::{HostRecorded, StoreError};
 
 impl Records {
-    /// Records the host, unless one is recorded.
-    pub(crate) async fn record_host(&self, host: &Audience) -> Result<HostRecorded, StoreError> {
+    /// Records the host, unless one is recorded. An operator's change has an event.
+    pub(crate) async fn record_host(
+        &self,
+        host: &Audience,
+        kept: Option<&Kept>,
+    ) -> Result<HostRecorded, StoreError> {
         let mut retry = Retry::default();
         loop {
             let (sealed, recorded) = self.sealed_keyring().await?;
@@ -24,7 +29,15 @@ impl Records {
             if let Some(other) = sealed.filter(|sealed| sealed.audience != host.as_str()) {
                 return Ok(HostRecorded::Another(other.audience));
             }
-            match self.commit(vec![Mutation::AddHost(host.clone())]).await? {
+            let add = vec![Mutation::AddHost(host.clone())];
+            let outcome = match kept {
+                Some(kept) => {
+                    let (chain, created) = (Chain::Operator, audit::Outcome::Created);
+                    self.commit_audited(&chain, add, kept, created).await?
+                }
+                None => self.commit(add).await?,
+            };
+            match outcome {
                 Outcome::Done => return Ok(HostRecorded::Created),
                 _ => retry.wait().await?,
             }

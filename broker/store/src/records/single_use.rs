@@ -1,6 +1,7 @@
 //! The rules of an authentication: the state of a caller, the single use of a proof, and the pin of
 //! a unique id.
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::grants::PrincipalState;
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::token::KeyringSummary;
@@ -41,8 +42,14 @@ impl Records {
     }
 
     /// Removes the pin of a role or user. Returns whether there was one.
-    pub(crate) async fn unpin(&self, principal: Principal) -> Result<bool, StoreError> {
-        Ok(self.commit_with_retries(vec![Mutation::ClearPin { principal }]).await? == Outcome::Done)
+    pub(crate) async fn unpin(
+        &self,
+        principal: Principal,
+        kept: &Kept,
+    ) -> Result<bool, StoreError> {
+        let (clear, cleared) = (vec![Mutation::ClearPin { principal }], audit::Outcome::Cleared);
+        let done = self.commit_audited(&Chain::Operator, clear, kept, cleared).await?;
+        Ok(done == Outcome::Done)
     }
 }
 

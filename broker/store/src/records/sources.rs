@@ -1,5 +1,6 @@
 //! The rules of allowed sources: a namespace has a list, which only an operator changes.
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::package::source::{AllowedSources, SourcesChange};
 use stile_core::package::{PackageAddress, Version};
 use stile_protocol::names::Namespace;
@@ -38,7 +39,7 @@ impl Records {
         namespace: &Namespace,
         change: &SourcesChange,
         created_by: &str,
-        now: i64,
+        kept: &Kept,
     ) -> Result<SourcesSet, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -46,9 +47,10 @@ impl Records {
             if before.is_none() && self.known_namespace(namespace).await? == Known::Unknown {
                 return Ok(SourcesSet::Absent);
             }
-            let mut record = before
-                .as_ref()
-                .map_or_else(|| empty(namespace, created_by, now), |before| before.record.clone());
+            let mut record = before.as_ref().map_or_else(
+                || empty(namespace, created_by, kept.at()),
+                |before| before.record.clone(),
+            );
             let held = record.sources.clone();
             record.sources = match held.changed(change) {
                 Ok(sources) => sources,
@@ -58,7 +60,9 @@ impl Records {
             if sources == held {
                 return Ok(SourcesSet::Done { before: held, sources });
             }
-            match self.commit(vec![Mutation::SetSources { before, record }]).await? {
+            let (chain, changed) = (Chain::from(namespace), audit::Outcome::Changed);
+            let set = vec![Mutation::SetSources { before, record }];
+            match self.commit_audited(&chain, set, kept, changed).await? {
                 Outcome::Done => return Ok(SourcesSet::Done { before: held, sources }),
                 _ => retry.wait().await?,
             }

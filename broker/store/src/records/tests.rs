@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use rusqlite::Connection;
+use stile_core::audit::{Event, Kept, Kind};
 use stile_core::grants::{Grant, GrantNamespace, GrantTag, Pin, StateRevisions};
 use stile_core::package::source::{ModuleSource, ObjectAddress};
 use stile_core::package::{
@@ -58,7 +59,7 @@ impl Database {
 /// Changes of single grants, which need no lease.
 impl Records {
     async fn create_alone(&self, grant: Grant, pin: Option<Pin>) -> Result<Created, StoreError> {
-        self.create_grant(grant, pin, None).await.map(done)
+        self.create_grant(grant, pin, None, &kept(0)).await.map(done)
     }
 
     async fn update_alone(
@@ -68,7 +69,16 @@ impl Records {
         change: Change,
         tag: Option<&GrantTag>,
     ) -> Result<Updated, StoreError> {
-        self.update_grant(principal, on, change, tag, None).await.map(done)
+        self.update_grant(principal, on, change, tag, None, &kept(0)).await.map(done)
+    }
+
+    async fn add_alone(
+        &self,
+        address: &PackageAddress,
+        text: &str,
+        record: VersionRecord,
+    ) -> Published {
+        self.add_version(address, &version(text), record, None, &kept(0)).await.unwrap()
     }
 
     async fn delete_alone(
@@ -77,7 +87,7 @@ impl Records {
         on: GrantNamespace,
         tag: Option<&GrantTag>,
     ) -> Result<Deleted, StoreError> {
-        self.delete_grant(principal, on, tag, None).await.map(done)
+        self.delete_grant(principal, on, tag, None, &kept(0)).await.map(done)
     }
 }
 
@@ -86,6 +96,10 @@ fn done<T>(leased: Leased<T>) -> T {
         Leased::Done(answer) => answer,
         Leased::Lost => panic!("a change without a lease has lost it"),
     }
+}
+
+fn kept(now: i64) -> Kept {
+    Kept::new(&Event::new(Kind::Store), now)
 }
 
 fn principal(text: &str) -> Principal {
@@ -190,7 +204,7 @@ async fn a_grant_that_this_program_does_not_understand_allows_nothing_and_is_not
         let tag = GrantTag::of(&grant("x"));
         database.records.delete_alone(deploy(), namespace(), Some(&tag)).await.unwrap_err();
         let deleted = database.records.delete_alone(deploy(), namespace(), None).await.unwrap();
-        assert_eq!(deleted, Deleted::Done);
+        assert_eq!(deleted, Deleted::Done(None));
     }
 }
 
@@ -200,7 +214,7 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let store = &database.records;
     store.create_alone(grant("acme"), None).await.unwrap();
-    let first = store.add_version(&address, &version("1.0.0"), record("aa"), None).await.unwrap();
+    let first = store.add_alone(&address, "1.0.0", record("aa")).await;
     assert_eq!(first, Published::Created);
     database.by_hand(
         "ALTER TABLE grants ADD COLUMN note TEXT; UPDATE grants SET note = 'x';
@@ -208,13 +222,12 @@ async fn a_change_preserves_the_columns_of_a_newer_program() {
     );
     let change = Change { expires_at: ExpiryChange::At(5), ..Change::default() };
     store.update_alone(deploy(), "acme".parse().unwrap(), change, None).await.unwrap();
-    let second = store.add_version(&address, &version("1.1.0"), record("bb"), None).await.unwrap();
+    let second = store.add_alone(&address, "1.1.0", record("bb")).await;
     assert_eq!(second, Published::Created);
     assert_eq!(database.text("SELECT note FROM grants").as_deref(), Some("x"));
     assert_eq!(database.text("SELECT note FROM modules").as_deref(), Some("y"));
     for (digest, expected) in [("bb", Published::Same), ("cc", Published::Different)] {
-        let again =
-            store.add_version(&address, &version("1.1.0"), record(digest), None).await.unwrap();
+        let again = store.add_alone(&address, "1.1.0", record(digest)).await;
         assert_eq!(again, expected);
     }
 }
@@ -238,7 +251,7 @@ async fn a_version_is_read_as_it_was_written_and_not_at_all_if_it_is_damaged() {
     for (text, record) in records {
         let version = version(text);
         assert_eq!(database.records.version(&address, &version).await.unwrap(), None);
-        database.records.add_version(&address, &version, record.clone(), None).await.unwrap();
+        database.records.add_alone(&address, text, record.clone()).await;
         assert_eq!(database.records.version(&address, &version).await.unwrap(), Some(record));
     }
     database.by_hand("UPDATE module_versions SET bytes = -1 WHERE version = '1.1.0'");
@@ -252,7 +265,7 @@ async fn a_package_takes_ten_thousand_versions_and_no_more() {
     let database = Database::new();
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let publish = async |text: &str, digest: &str| {
-        database.records.add_version(&address, &version(text), record(digest), None).await.unwrap()
+        database.records.add_alone(&address, text, record(digest)).await
     };
     assert_eq!(publish("0.0.0", "aa").await, Published::Created);
     let listed: Vec<Version> = (0..9_999).map(|patch| version(&format!("0.0.{patch}"))).collect();
@@ -267,8 +280,8 @@ async fn a_package_takes_ten_thousand_versions_and_no_more() {
         assert_eq!(publish(text, digest).await, expected, "{text} {digest}");
     }
     let other = PackageAddress::Module("acme/dns/aws".parse().unwrap());
-    let added = database.records.add_version(&other, &version("1.0.0"), record("dd"), None).await;
-    assert_eq!(added.unwrap(), Published::Created);
+    let added = database.records.add_alone(&other, "1.0.0", record("dd")).await;
+    assert_eq!(added, Published::Created);
 }
 
 #[tokio::test]
@@ -291,11 +304,11 @@ async fn a_token_stays_revoked_until_every_token_of_its_age_has_expired() {
     let database = Database::new();
     let store = &database.records;
     let (first, second) = (TokenId::random().unwrap(), TokenId::random().unwrap());
-    store.revoke_token(first.clone(), 1000).await.unwrap();
+    store.revoke_token(first.clone(), &kept(1000)).await.unwrap();
     for (now, remembered) in
         [(1000 + MAX_TTL, true), (1000 + MAX_TTL + 60, true), (1000 + MAX_TTL + 61 + MARGIN, false)]
     {
-        store.revoke_token(second.clone(), now).await.unwrap();
+        store.revoke_token(second.clone(), &kept(now)).await.unwrap();
         let tokens: Vec<TokenId> =
             store.revocations().await.unwrap().tokens.into_iter().map(|token| token.id).collect();
         assert_eq!(tokens.contains(&first), remembered, "{now}");
@@ -310,13 +323,16 @@ async fn a_principal_is_revoked_until_an_operator_lifts_the_revocation() {
     let database = Database::new();
     let store = &database.records;
     let account = principal("account:aws:111122223333");
-    assert!(!store.lift(account.clone()).await.unwrap());
-    assert!(store.revoke_principal(account.clone(), 5).await.unwrap());
-    assert!(!store.revoke_principal(account.clone(), 9).await.unwrap(), "the first time counts");
+    assert!(!store.lift(account.clone(), &kept(0)).await.unwrap());
+    assert!(store.revoke_principal(account.clone(), &kept(5)).await.unwrap());
+    assert!(
+        !store.revoke_principal(account.clone(), &kept(9)).await.unwrap(),
+        "the first time counts"
+    );
     let revoked = store.revocations().await.unwrap().principals;
     assert_eq!(revoked, [crate::RevokedPrincipal { principal: account.clone(), revoked_at: 5 }]);
     assert_eq!(database.state(&[&deploy(), &account]).await.revoked, Some(account.clone()));
-    assert!(store.lift(account.clone()).await.unwrap());
+    assert!(store.lift(account.clone(), &kept(0)).await.unwrap());
     assert_eq!(database.state(&[&deploy(), &account]).await.revoked, None);
 }
 
@@ -329,10 +345,10 @@ async fn the_next_mint_sets_a_pin_that_was_removed() {
         let pin = Some((deploy(), id.clone()));
         store.record_single_use([digest; 32], 100, pin, 0).await.unwrap()
     };
-    assert!(!store.unpin(deploy()).await.unwrap());
+    assert!(!store.unpin(deploy(), &kept(0)).await.unwrap());
     assert!(matches!(record(1, &old).await, SingleUseOutcome::Recorded(_)));
     assert!(matches!(record(2, &new).await, SingleUseOutcome::PinnedToAnother));
-    assert!(store.unpin(deploy()).await.unwrap());
+    assert!(store.unpin(deploy(), &kept(0)).await.unwrap());
     assert!(
         matches!(record(2, &new).await, SingleUseOutcome::Recorded(_)),
         "both or neither: the refused proof was not recorded"
@@ -351,7 +367,7 @@ async fn an_unreadable_revocation_does_not_affect_the_others() {
     let revocations = database.records.revocations().await.unwrap();
     assert!(revocations.tokens.is_empty());
     assert_eq!(revocations.principals.len(), 1);
-    database.records.revoke_token(TokenId::random().unwrap(), 0).await.unwrap();
+    database.records.revoke_token(TokenId::random().unwrap(), &kept(0)).await.unwrap();
     let row = database.text("SELECT principal FROM revoked_principals WHERE principal = 'x|.*'");
     assert!(row.is_some(), "the next change preserves an unreadable row");
 }
@@ -396,7 +412,7 @@ async fn a_commit_can_keep_the_grants_and_the_revocations_that_a_decision_saw() 
     let before = seen().await;
     assert_eq!(keep(&before).await, Outcome::Done);
     let other = principal("aws:111122223333:role/other");
-    database.records.revoke_principal(other, 5).await.unwrap();
+    database.records.revoke_principal(other, &kept(5)).await.unwrap();
     assert_eq!(keep(&before).await, Outcome::Refused(1));
     let before = seen().await;
     assert_eq!(keep(&before).await, Outcome::Done);
@@ -475,7 +491,7 @@ async fn an_unpublished_version_is_not_listed_and_its_number_stays_taken() {
                 &address,
                 &version(text),
                 &change,
-                ("role/a", 9),
+                ("role/a", &kept(9)),
                 |_| Err(StoreError::busy("no listener")),
                 &[],
             )
@@ -491,7 +507,7 @@ async fn an_unpublished_version_is_not_listed_and_its_number_stays_taken() {
     assert_eq!(change("1.0.0", LifeChange::Restore).await, LifeChanged::Absent);
     for (at, text) in [(1, "1.0.0"), (2, "1.1.0")] {
         let record = VersionRecord { published_at: at, ..record(text) };
-        let added = store.add_version(&address, &version(text), record, None).await.unwrap();
+        let added = store.add_alone(&address, text, record).await;
         assert_eq!(added, Published::Created);
     }
     for (text, step, expected, left) in [
@@ -522,8 +538,7 @@ async fn an_unpublished_version_is_not_listed_and_its_number_stays_taken() {
         assert_eq!(listed().await, left, "{text}");
     }
     for (digest, expected) in [("1.0.0", Published::Unpublished), ("other", Published::Different)] {
-        let again =
-            store.add_version(&address, &version("1.0.0"), record(digest), None).await.unwrap();
+        let again = store.add_alone(&address, "1.0.0", record(digest)).await;
         assert_eq!(again, expected, "{digest}");
     }
     let life = store.version(&address, &version("1.1.0")).await.unwrap().unwrap().life;
@@ -535,7 +550,7 @@ async fn of_two_changes_of_one_life_the_second_sees_the_first() {
     let database = Database::new();
     let store = &database.records;
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
-    store.add_version(&address, &version("1.0.0"), record("x"), None).await.unwrap();
+    store.add_alone(&address, "1.0.0", record("x")).await;
     let unpublished = Explanation { reason: "x".to_owned(), link: None, replacement: None };
     let before = Life::default();
     let after = before.after(LifeChange::Unpublish(unpublished), "role/a", 1).unwrap();
@@ -573,11 +588,11 @@ async fn sqlite_stores_a_sealed_keyring_and_the_host() {
     assert_eq!(store.caller(vec![]).await.unwrap().keyring, Some(keyring(2)));
     let other = Audience::parse("other.example.com").unwrap();
     assert_eq!(
-        store.record_host(&other).await.unwrap(),
+        store.record_host(&other, None).await.unwrap(),
         HostRecorded::Another(host.to_string()),
         "the keyring is for another registry"
     );
-    assert_eq!(store.record_host(&host).await.unwrap(), HostRecorded::Created);
-    assert_eq!(store.record_host(&host).await.unwrap(), HostRecorded::Same);
+    assert_eq!(store.record_host(&host, None).await.unwrap(), HostRecorded::Created);
+    assert_eq!(store.record_host(&host, None).await.unwrap(), HostRecorded::Same);
     assert_eq!(store.host().await.unwrap(), Some(host));
 }

@@ -1,5 +1,6 @@
 //! The rules of webhooks: each name is used once, and there are not many.
 
+use stile_core::audit::{self, Chain, Kept};
 use stile_core::webhook::{MAX_WEBHOOKS, WebhookName};
 
 use super::Records;
@@ -65,7 +66,11 @@ impl Records {
     }
 
     /// Adds a webhook. It does not change an existing one.
-    pub(crate) async fn add_webhook(&self, webhook: Webhook) -> Result<WebhookAdded, StoreError> {
+    pub(crate) async fn add_webhook(
+        &self,
+        webhook: Webhook,
+        kept: &Kept,
+    ) -> Result<WebhookAdded, StoreError> {
         let mut retry = Retry::default();
         loop {
             // One that cannot be read counts, too.
@@ -76,7 +81,9 @@ impl Records {
             if existing.len() >= MAX_WEBHOOKS {
                 return Ok(WebhookAdded::TooMany);
             }
-            match self.commit(vec![Mutation::AddWebhook(webhook.clone())]).await? {
+            let add = vec![Mutation::AddWebhook(webhook.clone())];
+            let created = audit::Outcome::Created;
+            match self.commit_audited(&Chain::Operator, add, kept, created).await? {
                 Outcome::Done => return Ok(WebhookAdded::Done(Box::new(webhook))),
                 // Also if the name belongs to a webhook that cannot be read.
                 Outcome::Refused(_) => return Ok(WebhookAdded::Exists),
@@ -89,7 +96,11 @@ impl Records {
     ///
     /// A broker that does not know yet can still keep an event for it. Nobody sends that one, and
     /// the backend forgets it with its age.
-    pub(crate) async fn remove_webhook(&self, name: &WebhookName) -> Result<bool, StoreError> {
+    pub(crate) async fn remove_webhook(
+        &self,
+        name: &WebhookName,
+        kept: &Kept,
+    ) -> Result<bool, StoreError> {
         let existing = self.stored_webhooks().await?;
         // Also one that cannot be read, if its name and id can.
         let id_of = |stored: StoredWebhook| match stored {
@@ -101,7 +112,9 @@ impl Records {
         };
         let destination = Destination::Webhook(id.clone());
         let remove = Mutation::RemoveWebhook { name: name.clone(), id };
-        if self.commit_with_retries(vec![remove]).await? != Outcome::Done {
+        let deleted = audit::Outcome::Deleted;
+        let removed = self.commit_audited(&Chain::Operator, vec![remove], kept, deleted).await?;
+        if removed != Outcome::Done {
             return Ok(false);
         }
         loop {

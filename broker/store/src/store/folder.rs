@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 
 use super::Store;
+use super::head_signer::HeadSigner;
 use super::listed_versions::ListedVersions;
 use crate::blobs::{Blobs, Disk, SourceBuckets};
 use crate::files;
-use crate::keys::{KeyFile, Keys, reject_other_owner};
+use crate::keys::{
+    AuditKey, AuditKeyFile, KeyFile, Keys, reject_other_owner, reject_other_owner_of_audit_key,
+};
 use crate::records::{Migrated, Records, Sqlite};
 use crate::{AwsDeadlines, EmbeddedDeadlines, StoreError};
 
@@ -63,13 +66,16 @@ impl Store {
     /// It does not create a folder, so a mistyped path never becomes a new, empty registry.
     pub fn open_folder(folder: &Path, deadlines: EmbeddedDeadlines) -> Result<Self, StoreError> {
         let records = Sqlite::open(&database(folder)?, deadlines)?;
+        let calls = records.calls().clone();
         Ok(Self {
             restored_at: records.restored_at(),
             records: Records::Sqlite(records),
             blobs: Blobs::Disk(Disk::open(folder, deadlines)),
             keys: Keys::File(KeyFile::new(folder.join(KEYRING), deadlines)),
-            source_buckets: SourceBuckets::ambient(AwsDeadlines::within(deadlines.writer)),
+            source_buckets: SourceBuckets::ambient(AwsDeadlines::within(deadlines.writer), &calls),
+            calls,
             listed_versions: ListedVersions::default(),
+            head_signer: HeadSigner::new(AuditKey::File(AuditKeyFile::new(folder))),
             audience: None,
         })
     }
@@ -92,6 +98,7 @@ fn reject_unsafe(folder: &Path) -> Result<(), StoreError> {
     for file in DATABASE_FILES {
         files::check_owner(&folder.join(file), "check its grants and modules")?;
     }
+    reject_other_owner_of_audit_key(folder)?;
     reject_other_owner(&folder.join(KEYRING))
 }
 

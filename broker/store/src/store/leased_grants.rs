@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use stile_core::audit::Kept;
 use stile_core::grants::{Grant, GrantAccess, GrantTag, OperatorAccess};
 use stile_core::principal::Principal;
 
@@ -45,10 +46,10 @@ impl Store {
         lease: &mut GrantLease,
         access: &GrantAccess,
         new: NewGrant,
-        now: i64,
+        kept: &Kept,
     ) -> Result<Leased<Created>, StoreError> {
-        let (grant, pin): (Grant, _) = new_grant(access, new, now);
-        self.records.create_grant(grant, pin, Some(lease)).await
+        let (grant, pin): (Grant, _) = new_grant(access, new, kept.at());
+        self.records.create_grant(grant, pin, Some(lease), kept).await
     }
 
     /// Changes a grant, if it has the expected state and this program still has the lease.
@@ -59,9 +60,10 @@ impl Store {
         principal: Principal,
         change: Change,
         expected: &GrantTag,
+        kept: &Kept,
     ) -> Result<Leased<Updated>, StoreError> {
         let on = access.namespace().clone();
-        self.records.update_grant(principal, on, change, Some(expected), Some(lease)).await
+        self.records.update_grant(principal, on, change, Some(expected), Some(lease), kept).await
     }
 
     /// Deletes a grant, if it has the expected state and this program still has the lease.
@@ -71,9 +73,10 @@ impl Store {
         access: &GrantAccess,
         principal: Principal,
         expected: &GrantTag,
+        kept: &Kept,
     ) -> Result<Leased<Deleted>, StoreError> {
         let on = access.namespace().clone();
-        self.records.delete_grant(principal, on, Some(expected), Some(lease)).await
+        self.records.delete_grant(principal, on, Some(expected), Some(lease), kept).await
     }
 
     /// Returns all grants in order, and the names of those that this program cannot read.

@@ -25,12 +25,13 @@ impl Store {
     /// if the database can be the wrong one, and raises an alarm.
     pub async fn sweep(&self, now: i64) -> Result<Swept, StoreError> {
         let (blobs, keys) = (self.blobs.clone(), self.keys.clone());
+        let audit_key = self.head_signer.key.clone();
         let temporary = blocking(move || {
             let uploads = match &blobs {
                 Blobs::Disk(disk) => disk.sweep_temporary(now),
                 Blobs::S3(_) => sweep_uploads(&blobs.incoming(), ABANDONED, now),
             };
-            Ok(uploads + keys.sweep(now))
+            Ok(uploads + keys.sweep(now) + audit_key.sweep(now))
         });
         let temporary = temporary.await?;
         let archives = match &self.blobs {

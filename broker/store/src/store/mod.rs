@@ -1,9 +1,11 @@
 //! The store as the broker and operators use it. Every change takes evidence. The results are the
 //! same on all backends.
 
+mod audit;
 mod backup;
 mod delegated_grants;
 mod folder;
+mod head_signer;
 mod leased_grants;
 mod leftovers;
 mod listed_versions;
@@ -11,27 +13,35 @@ mod metadata;
 mod objects;
 mod on_aws;
 mod outbox;
+mod package_check;
 mod packages;
 mod publish_guard;
 mod repair;
+mod signed_heads;
 mod sources;
 
+use stile_core::audit::Kept;
 use stile_core::grants::{
     Grant, GrantAccess, GrantNamespace, GrantTag, OperatorAccess, Pin, PrincipalState,
 };
 use stile_core::identity::{PROOF_MAX_AHEAD, SingleUse};
 use stile_core::package::source::{AllowedSources, SourcesChange};
 use stile_core::principal::{Principal, UniqueId};
+use stile_core::refused_exchange::RefusedExchange;
 use stile_core::token::{Keyring, TokenId};
 use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
+use stile_protocol::request_id::RequestId;
 
+use head_signer::HeadSigner;
 use listed_versions::ListedVersions;
 
 pub use backup::{BackedUp, CopyProgress, Restored};
 pub use folder::FolderCreated;
 pub use on_aws::AwsCreated;
+pub use package_check::StoredPackages;
+pub use signed_heads::{ExpiredEvents, ExpiryProblem};
 
 use crate::blobs::{Blobs, SourceBuckets};
 use crate::keys::Keys;
@@ -39,7 +49,7 @@ use crate::records::{Records, principal_state};
 use crate::{
     Change, Created, Deleted, HostRecorded, Leased, LimitsChange, LimitsSet, NamespaceCreated,
     NamespaceLimits, NamespaceRecord, NamespaceSummary, NewGrant, Recorded, Revocations,
-    SingleUseOutcome, SourcesSet, StoreError, Updated,
+    ServiceCalls, SingleUseOutcome, SourcesSet, StoreError, Updated,
 };
 
 /// Everything that a registry stores.
@@ -50,8 +60,11 @@ pub struct Store {
     keys: Keys,
     /// The buckets of others, in which versions can have their archives.
     source_buckets: SourceBuckets,
+    calls: ServiceCalls,
     /// The versions whose place depends on the record of the namespace.
     listed_versions: ListedVersions,
+    /// The audit key, and what is signed.
+    head_signer: HeadSigner,
     /// The registry that the store was opened for. Operators open it without one, and then the
     /// registry in the records applies.
     audience: Option<Audience>,
@@ -64,6 +77,11 @@ impl Store {
     #[must_use]
     pub fn for_registry(self, audience: Audience) -> Self {
         Self { audience: Some(audience), ..self }
+    }
+
+    /// Returns the count of the calls of this store.
+    pub const fn calls(&self) -> &ServiceCalls {
+        &self.calls
     }
 
     /// Returns the blob store.
@@ -122,6 +140,23 @@ impl Store {
         }
     }
 
+    /// Keeps the record of a refused exchange for seven days, in one attempt.
+    ///
+    /// Only an identity makes such a record, and the caller limits how many it keeps.
+    pub async fn keep_refused_exchange(&self, refused: RefusedExchange) -> Result<(), StoreError> {
+        self.records.add_refused_exchange(refused).await
+    }
+
+    /// Returns the record of a refused exchange. `None` if the store has none of the last seven days.
+    pub async fn refused_exchange(
+        &self,
+        _: &OperatorAccess,
+        id: &RequestId,
+        now: i64,
+    ) -> Result<Option<RefusedExchange>, StoreError> {
+        self.records.refused_exchange(id, now).await
+    }
+
     /// Returns the keyring. It is empty if the store has none yet.
     pub async fn keyring(&self) -> Result<Keyring, StoreError> {
         self.keys.keyring(&self.records, self.audience.as_ref()).await
@@ -135,8 +170,12 @@ impl Store {
     /// Deletes every key, so that no token opens any more, and returns the number of keys.
     ///
     /// It decrypts no key. It returns `None` if the keyring changed at the same time.
-    pub async fn drop_keys(&self, _: &OperatorAccess) -> Result<Option<usize>, StoreError> {
-        self.keys.drop_keys(&self.records, self.audience.as_ref()).await
+    pub async fn drop_keys(
+        &self,
+        _: &OperatorAccess,
+        kept: &Kept,
+    ) -> Result<Option<usize>, StoreError> {
+        self.keys.drop_keys(&self.records, self.audience.as_ref(), kept).await
     }
 
     /// Creates a grant. It does not change an existing one, so the expected state is always none.
@@ -144,10 +183,10 @@ impl Store {
         &self,
         access: &GrantAccess,
         new: NewGrant,
-        now: i64,
+        kept: &Kept,
     ) -> Result<Created, StoreError> {
-        let (grant, pin) = new_grant(access, new, now);
-        unleased(self.records.create_grant(grant, pin, None).await?)
+        let (grant, pin) = new_grant(access, new, kept.at());
+        unleased(self.records.create_grant(grant, pin, None, kept).await?)
     }
 
     /// Adds and removes the given permissions of a grant, and no others.
@@ -159,9 +198,10 @@ impl Store {
         principal: Principal,
         change: Change,
         expected: Option<&GrantTag>,
+        kept: &Kept,
     ) -> Result<Updated, StoreError> {
         let on = access.namespace().clone();
-        unleased(self.records.update_grant(principal, on, change, expected, None).await?)
+        unleased(self.records.update_grant(principal, on, change, expected, None, kept).await?)
     }
 
     /// Deletes a grant.
@@ -173,9 +213,10 @@ impl Store {
         access: &GrantAccess,
         principal: Principal,
         expected: Option<&GrantTag>,
+        kept: &Kept,
     ) -> Result<Deleted, StoreError> {
         let on = access.namespace().clone();
-        unleased(self.records.delete_grant(principal, on, expected, None).await?)
+        unleased(self.records.delete_grant(principal, on, expected, None, kept).await?)
     }
 
     /// Returns grants in order: all, those of a principal, or those on a namespace.
@@ -193,18 +234,16 @@ impl Store {
         &self,
         access: &OperatorAccess,
         namespace: Namespace,
-        now: i64,
+        kept: &Kept,
     ) -> Result<NamespaceCreated, StoreError> {
-        let created_by = access.operator().to_owned();
-        self.records
-            .create_namespace(NamespaceRecord {
-                namespace,
-                created_by,
-                created_at: now,
-                limits: NamespaceLimits::default(),
-                sources: AllowedSources::default(),
-            })
-            .await
+        let record = NamespaceRecord {
+            namespace,
+            created_by: access.operator().to_owned(),
+            created_at: kept.at(),
+            limits: NamespaceLimits::default(),
+            sources: AllowedSources::default(),
+        };
+        self.records.create_namespace(record, kept).await
     }
 
     /// Sets limits of a namespace, and counts what it has.
@@ -213,9 +252,9 @@ impl Store {
         access: &OperatorAccess,
         namespace: &Namespace,
         change: LimitsChange,
-        now: i64,
+        kept: &Kept,
     ) -> Result<LimitsSet, StoreError> {
-        self.records.set_limits(namespace, change, access.operator(), now).await
+        self.records.set_limits(namespace, change, access.operator(), kept).await
     }
 
     /// Changes the list of sources that the versions of a namespace may have.
@@ -224,9 +263,9 @@ impl Store {
         access: &OperatorAccess,
         namespace: &Namespace,
         change: &SourcesChange,
-        now: i64,
+        kept: &Kept,
     ) -> Result<SourcesSet, StoreError> {
-        self.records.set_sources(namespace, change, access.operator(), now).await
+        self.records.set_sources(namespace, change, access.operator(), kept).await
     }
 
     /// Returns one namespace; `None` if it has no record, no grant and no module.
@@ -252,8 +291,9 @@ impl Store {
         &self,
         _: &OperatorAccess,
         principal: Principal,
+        kept: &Kept,
     ) -> Result<bool, StoreError> {
-        self.records.unpin(principal).await
+        self.records.unpin(principal, kept).await
     }
 
     /// Revokes one token, for as long as any token can live.
@@ -261,9 +301,9 @@ impl Store {
         &self,
         _: &OperatorAccess,
         id: TokenId,
-        now: i64,
+        kept: &Kept,
     ) -> Result<(), StoreError> {
-        self.records.revoke_token(id, now).await
+        self.records.revoke_token(id, kept).await
     }
 
     /// Revokes a principal until an operator lifts the revocation. Returns false if it was revoked
@@ -272,14 +312,19 @@ impl Store {
         &self,
         _: &OperatorAccess,
         principal: Principal,
-        now: i64,
+        kept: &Kept,
     ) -> Result<bool, StoreError> {
-        self.records.revoke_principal(principal, now).await
+        self.records.revoke_principal(principal, kept).await
     }
 
     /// Lifts the revocation of a principal. Returns whether there was one.
-    pub async fn lift(&self, _: &OperatorAccess, principal: Principal) -> Result<bool, StoreError> {
-        self.records.lift(principal).await
+    pub async fn lift(
+        &self,
+        _: &OperatorAccess,
+        principal: Principal,
+        kept: &Kept,
+    ) -> Result<bool, StoreError> {
+        self.records.lift(principal, kept).await
     }
 
     /// Returns all revoked tokens and principals.
@@ -300,14 +345,16 @@ impl Store {
         &self,
         _: &OperatorAccess,
         host: &Audience,
+        kept: &Kept,
     ) -> Result<HostRecorded, StoreError> {
-        self.records.record_host(host).await
+        self.records.record_host(host, Some(kept)).await
     }
 
     /// Records the registry that this store was opened for, when a broker first serves a data
     /// folder. It is an error if the folder is for another registry.
     ///
-    /// It writes to no table: only its creator says which registry a table is for.
+    /// It writes to no table: only its creator says which registry a table is for. No one decides it,
+    /// so it has no audit event.
     pub async fn record_served_host(&self) -> Result<(), StoreError> {
         let (Records::Sqlite(_), Some(audience)) = (&self.records, &self.audience) else {
             return Ok(());
@@ -315,7 +362,7 @@ impl Store {
         if self.host().await?.is_some() {
             return Ok(());
         }
-        self.records.record_host(audience).await?;
+        self.records.record_host(audience, None).await?;
         // Another broker can have been faster, and can serve another registry.
         self.host().await.map(drop)
     }

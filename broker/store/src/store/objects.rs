@@ -2,6 +2,7 @@
 //! allows it.
 
 use aws_config::SdkConfig;
+use stile_core::audit::Kept;
 use stile_core::grants::{Download, PackageAccess, Upload as UploadRight};
 use stile_core::package::source::{AllowedSources, ObjectAddress, SourceRefusal};
 use stile_core::package::{Life, NewVersion, PackageAddress, VerifiedArchive, Version};
@@ -22,7 +23,7 @@ impl Store {
     /// Returns the same store, which reads objects of other buckets with this configuration of the SDK.
     #[must_use]
     pub fn reading_objects_with(self, sdk: &SdkConfig, deadlines: AwsDeadlines) -> Self {
-        Self { source_buckets: SourceBuckets::with(sdk, deadlines), ..self }
+        Self { source_buckets: SourceBuckets::with(sdk, deadlines, &self.calls), ..self }
     }
 
     /// Decides whether a version in the namespace may have this object.
@@ -97,7 +98,7 @@ impl Store {
         archive: VerifiedArchive,
         object: ReadObject,
         listeners: &[Destination],
-        now: i64,
+        kept: &Kept,
     ) -> Result<SourcePublished, StoreError> {
         let (address, version) = (access.address(), &new.version);
         // An operator can have changed the list while the object arrived.
@@ -112,7 +113,7 @@ impl Store {
             ));
         }
         // A sweep must not delete the metadata before the record names it.
-        let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
+        let guarded = self.guard_publish(address, version, archive.sha256(), bytes, kept.at());
         let Some(guard) = guarded.await? else {
             return Ok(SourcePublished::Answered(Published::InProgress));
         };
@@ -123,7 +124,7 @@ impl Store {
             bytes,
             state,
         };
-        let published = self.list_object(access, new, &archive, object, listeners, now).await;
+        let published = self.list_object(access, new, &archive, object, listeners, kept).await;
         guard.end_after(&published).await;
         published.map(SourcePublished::Answered)
     }
@@ -136,9 +137,9 @@ impl Store {
         archive: &VerifiedArchive,
         object: StoredObject,
         listeners: &[Destination],
-        now: i64,
+        kept: &Kept,
     ) -> Result<Published, StoreError> {
-        let (address, version) = (access.address(), &new.version);
+        let (address, version, now) = (access.address(), &new.version, kept.at());
         if let Some(json) = archive.metadata() {
             self.blobs.put_metadata(archive.sha256(), json).await?;
         }
@@ -157,9 +158,9 @@ impl Store {
             life: Life::default(),
             search: new.search.clone(),
         };
-        let mut outcome = self.records.add_version(address, version, record, event).await?;
+        let mut outcome = self.records.add_version(address, version, record, event, kept).await?;
         if outcome == Published::Same {
-            outcome = self.records.replace_object(address, version, &object).await?;
+            outcome = self.records.replace_object(address, version, &object, kept).await?;
         }
         Ok(outcome)
     }

@@ -5,12 +5,13 @@ use aws_config::SdkConfig;
 use stile_protocol::audience::Audience;
 
 use super::Store;
+use super::head_signer::HeadSigner;
 use super::listed_versions::ListedVersions;
 use crate::aws::{bounded, configuration};
 use crate::blobs::{Blobs, S3, SourceBuckets};
-use crate::keys::{Keys, Kms};
+use crate::keys::{AuditKey, AuditKms, Keys, Kms};
 use crate::records::{DynamoDb, Records};
-use crate::{AwsDeadlines, Place, StoreError};
+use crate::{AwsDeadlines, Place, ServiceCalls, StoreError};
 
 /// The parts of a store on AWS that [`Store::init_on_aws`] created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +46,20 @@ impl Store {
         sdk: &SdkConfig,
         deadlines: AwsDeadlines,
     ) -> Self {
-        let (dynamodb, s3, kms) = parts(place, sdk, deadlines);
+        let calls = ServiceCalls::default();
+        let (dynamodb, s3, kms) = parts(place, sdk, deadlines, &calls);
+        let audit_key = match &place.audit_key {
+            Some(key) => AuditKey::Kms(AuditKms::new(key, &bounded(sdk, deadlines))),
+            None => AuditKey::Missing,
+        };
         Self {
             records: Records::DynamoDb(dynamodb),
             blobs: Blobs::S3(s3),
             keys: Keys::Kms(kms),
-            source_buckets: SourceBuckets::with(sdk, deadlines),
+            source_buckets: SourceBuckets::with(sdk, deadlines, &calls),
+            calls,
             listed_versions: ListedVersions::default(),
+            head_signer: HeadSigner::new(audit_key),
             audience,
             // Amazon restores tables, so operators wait there: see `docs/operations.md`.
             restored_at: None,
@@ -68,7 +76,7 @@ impl Store {
         sdk: &SdkConfig,
         deadlines: AwsDeadlines,
     ) -> Result<AwsCreated, StoreError> {
-        let (dynamodb, s3, kms) = parts(place, sdk, deadlines);
+        let (dynamodb, s3, kms) = parts(place, sdk, deadlines, &ServiceCalls::default());
         let key = kms.create_if_missing().await?;
         let bucket = s3.create_if_missing(sdk.region().map(AsRef::as_ref), &place.kms_key).await?;
         let table = dynamodb.create_if_missing().await?;
@@ -76,11 +84,16 @@ impl Store {
     }
 }
 
-fn parts(place: &Place, sdk: &SdkConfig, deadlines: AwsDeadlines) -> (DynamoDb, S3, Kms) {
+fn parts(
+    place: &Place,
+    sdk: &SdkConfig,
+    deadlines: AwsDeadlines,
+    calls: &ServiceCalls,
+) -> (DynamoDb, S3, Kms) {
     let sdk = bounded(sdk, deadlines);
     (
-        DynamoDb::new(&place.table, &sdk),
-        S3::new(&place.bucket, place.bucket_kms_key.as_deref(), &sdk, deadlines),
-        Kms::new(&place.kms_key, &sdk),
+        DynamoDb::new(&place.table, &sdk, calls),
+        S3::new(&place.bucket, place.bucket_kms_key.as_deref(), &sdk, deadlines, calls),
+        Kms::new(&place.kms_key, &sdk, calls),
     )
 }

@@ -1,5 +1,6 @@
 //! The events of versions on their way to those who listen, and the webhooks of operators.
 
+use stile_core::audit::Kept;
 use stile_core::grants::{OperatorAccess, PackageAccess, Upload as UploadRight};
 use stile_core::package::Version;
 use stile_core::version_event::{Consists, Facts, Happening, VersionEvent};
@@ -87,6 +88,15 @@ impl Store {
         self.records.waiting(claim.destination(), after, limit).await
     }
 
+    /// Counts the events that wait for a destination, up to `most`.
+    pub async fn count_waiting(
+        &self,
+        destination: &Destination,
+        most: usize,
+    ) -> Result<usize, StoreError> {
+        self.records.count_waiting(destination, None, most).await
+    }
+
     /// Deletes an event that the destination has got, or that is too old.
     pub async fn remove_delivery(
         &self,
@@ -133,7 +143,7 @@ impl Store {
         access: &OperatorAccess,
         name: WebhookName,
         url: WebhookUrl,
-        now: i64,
+        kept: &Kept,
     ) -> Result<WebhookAdded, StoreError> {
         let mut id = [0; 8];
         let random = getrandom::fill(&mut id).and_then(|()| WebhookSecret::random());
@@ -146,9 +156,9 @@ impl Store {
             url,
             secret,
             created_by: access.operator().to_owned(),
-            created_at: now,
+            created_at: kept.at(),
         };
-        self.records.add_webhook(webhook).await
+        self.records.add_webhook(webhook, kept).await
     }
 
     /// Removes a webhook, and with it the events that it has not got. Returns whether there was one.
@@ -158,8 +168,9 @@ impl Store {
         &self,
         _: &OperatorAccess,
         name: &WebhookName,
+        kept: &Kept,
     ) -> Result<bool, StoreError> {
-        self.records.remove_webhook(name).await
+        self.records.remove_webhook(name, kept).await
     }
 }
 

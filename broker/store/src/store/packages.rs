@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use stile_core::audit::Kept;
 use stile_core::grants::{Download, PackageAccess, PermittedNamespaces, Upload as UploadRight};
 use stile_core::package::{
     AnnouncedArchive, ArchiveUpload, Life, LifeChange, ModuleSummary, NewVersion, PackageAddress,
@@ -116,14 +117,14 @@ impl Store {
         version: &Version,
         change: &LifeChange,
         listeners: &[Destination],
-        now: i64,
+        kept: &Kept,
     ) -> Result<LifeChanged, StoreError> {
         let by = access.principal().to_string();
         let reason = change.explanation().map(|explanation| explanation.reason.as_str());
         let happening = Happening::from(change);
-        let reported = Reported { happening, access, version, reason, at: now };
+        let reported = Reported { happening, access, version, reason, at: kept.at() };
         let event = |record: &VersionRecord| self.event(&reported, consists(&record.content));
-        let (address, step) = (access.address(), (by.as_str(), now));
+        let (address, step) = (access.address(), (by.as_str(), kept));
         self.records.change_life(address, version, change, step, event, listeners).await
     }
 
@@ -213,9 +214,10 @@ impl Store {
         new: &NewVersion,
         archive: VerifiedArchive,
         listeners: &[Destination],
-        now: i64,
+        kept: &Kept,
     ) -> Result<Published, StoreError> {
         let (address, version, bytes) = (access.address(), &new.version, archive.bytes());
+        let now = kept.at();
         // Look up the version first, so that an existing version costs no transfer of the archive.
         // The transaction checks again.
         let (existing, quota) = self.records.version_and_quota(address, version).await?;
@@ -237,7 +239,7 @@ impl Store {
         }
         let guarded = self.guard_publish(address, version, archive.sha256(), bytes, now);
         let Some(guard) = guarded.await? else { return Ok(Published::InProgress) };
-        let published = self.put_and_list(access, new, archive, listeners, now).await;
+        let published = self.put_and_list(access, new, archive, listeners, kept).await;
         guard.end_after(&published).await;
         published
     }
@@ -264,9 +266,10 @@ impl Store {
         new: &NewVersion,
         archive: VerifiedArchive,
         listeners: &[Destination],
-        now: i64,
+        kept: &Kept,
     ) -> Result<Published, StoreError> {
         let (address, version, bytes) = (access.address(), &new.version, archive.bytes());
+        let now = kept.at();
         let happening = Happening::Published;
         let reported = Reported { happening, access, version, reason: None, at: now };
         let consists = Consists::Archive(archive.sha256());
@@ -281,7 +284,7 @@ impl Store {
             life: Life::default(),
             search: new.search.clone(),
         };
-        self.records.add_version(address, version, record, event).await
+        self.records.add_version(address, version, record, event, kept).await
     }
 
     /// Returns the result of publishing these bytes if that would change nothing:

@@ -4,6 +4,7 @@
 //! a version names it. A commit that names the object later is refused. So it does not depend on a
 //! clock, and a program that stops in between loses nothing.
 
+use stile_core::audit::{Kept, Outcome};
 use stile_core::grants::OperatorAccess;
 use stile_core::package::{PackageAddress, Version};
 
@@ -29,7 +30,7 @@ impl Store {
         &self,
         _: &OperatorAccess,
         written_until: i64,
-        now: i64,
+        kept: &Kept,
     ) -> Result<Repaired, StoreError> {
         let swept = match (&self.blobs, &self.records) {
             (Blobs::Disk(disk), _) => {
@@ -39,12 +40,19 @@ impl Store {
                 self.sweep_archives(disk, written_until).await?
             }
             (Blobs::S3(s3), Records::DynamoDb(dynamodb)) => {
-                sweep_objects(s3, dynamodb, written_until, now).await?
+                sweep_objects(s3, dynamodb, written_until, kept.at()).await?
             }
             (Blobs::S3(_), Records::Sqlite(_)) => return Err(cannot_compare()),
         };
         match swept {
-            Sweep::Done(repaired) => Ok(repaired),
+            Sweep::Done(mut repaired) => {
+                // No commit contains archives, so the event of their deletion comes after it.
+                if !repaired.deleted.is_empty() {
+                    let event = self.keep_audit(kept, Outcome::Deleted).await;
+                    repaired.error = repaired.error.or(event.err());
+                }
+                Ok(repaired)
+            }
             Sweep::Busy => {
                 Err(StoreError::busy("a publish is in progress, so no archive is deleted"))
             }

@@ -1,5 +1,6 @@
 //! Publishes versions with a source, if the namespace allows it.
 
+use stile_core::audit::Kept;
 use stile_core::grants::{PackageAccess, Upload as UploadRight};
 use stile_core::package::source::ModuleSource;
 use stile_core::package::{Claimed, Life, SearchText, Version};
@@ -23,7 +24,7 @@ impl Store {
         source: &ModuleSource,
         claimed: Option<Claimed>,
         listeners: &[Destination],
-        now: i64,
+        kept: &Kept,
     ) -> Result<SourcePublished, StoreError> {
         let address = access.address();
         let (existing, allowed) = self.records.version_and_sources(address, version).await?;
@@ -35,10 +36,11 @@ impl Store {
             return Ok(SourcePublished::Answered(compare(&existing, &content.sha256())));
         }
         let sha256 = content.sha256();
-        let Some(guard) = self.guard_without_archive(address, version, &sha256, now).await? else {
+        let Some(guard) = self.guard_without_archive(address, version, &sha256, kept.at()).await?
+        else {
             return Ok(SourcePublished::Answered(Published::InProgress));
         };
-        let published = self.list_source(access, version, source, claimed, listeners, now).await;
+        let published = self.list_source(access, version, source, claimed, listeners, kept).await;
         guard.end_after(&published).await;
         published.map(SourcePublished::Answered)
     }
@@ -50,9 +52,9 @@ impl Store {
         source: &ModuleSource,
         claimed: Option<Claimed>,
         listeners: &[Destination],
-        now: i64,
+        kept: &Kept,
     ) -> Result<Published, StoreError> {
-        let happening = Happening::Published;
+        let (happening, now) = (Happening::Published, kept.at());
         let reported = Reported { happening, access, version, reason: None, at: now };
         let event =
             self.keep_event(&reported, Consists::Source(source.as_str()), listeners).await?;
@@ -66,6 +68,6 @@ impl Store {
             life: Life::default(),
             search: SearchText::default(),
         };
-        self.records.add_version(access.address(), version, record, event).await
+        self.records.add_version(access.address(), version, record, event, kept).await
     }
 }

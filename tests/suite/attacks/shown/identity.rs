@@ -137,13 +137,13 @@ pub(super) async fn a_pattern_written_by_hand_allows_nothing(backend: Backend) {
         )
         .await;
     }
-    let outcome = asks(&ground, "axb", "403 no_grant", "1/0/1/0").await;
+    let outcome = asks(&ground, "axb", "403 no_grant", "1/0/1/1").await;
     assert_eq!(alarms(&outcome), patterns.len(), "{}", outcome.logged.human.text);
     asks(&ground, "acme", "200 -", "1/0/1/1").await;
     // The principals that a pattern would match get no rights.
     for stranger in ["stranger", "a", "axb", "x"] {
         let identity = Identity::role(ACCOUNT, stranger, "i-0abc");
-        asks_as(&ground, identity, "acme", "403 no_grant", "1/0/1/0").await;
+        asks_as(&ground, identity, "acme", "403 no_grant", "1/0/1/1").await;
     }
     let (printed, complained) = listed(&ground).await;
     assert_eq!(
@@ -174,7 +174,7 @@ pub(super) async fn a_row_that_cannot_be_read_leaves_the_others_good(backend: Ba
         }
     };
     for (namespace, answer, calls) in [
-        ("fourth", "403 no_grant", "1/0/1/0"),
+        ("fourth", "403 no_grant", "1/0/1/1"),
         ("acme", "200 -", "1/0/1/1"),
         ("team-a", "200 -", "1/0/1/1"),
         ("third", "200 -", "1/0/1/1"),

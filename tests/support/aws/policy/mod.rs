@@ -246,7 +246,7 @@ impl AwsRequest {
 
     /// Returns whether the request's context meets one condition.
     ///
-    /// An operator without `ForAllValues` compares a single value: a key with several values does
+    /// An operator without `ForAllValues` or `ForAnyValue` compares a single value: a key with several values does
     /// not meet it.
     fn meets(&self, operator: &str, key: &str, wanted: &[&str]) -> bool {
         let given = self.context.get(&key.to_ascii_lowercase());
@@ -263,6 +263,10 @@ impl AwsRequest {
                 .flatten()
                 .all(|value| wanted.iter().any(|pattern| fits(pattern, value)))
         };
+        let some = |fits: fn(&str, &str) -> bool| {
+            let mut values = given.into_iter().flatten();
+            values.any(|value| wanted.iter().any(|pattern| fits(pattern, value)))
+        };
         let equal: fn(&str, &str) -> bool = |wanted, value| wanted == value;
         match operator {
             "Null" => wanted == [if given.is_none() { "true" } else { "false" }],
@@ -272,6 +276,7 @@ impl AwsRequest {
             "NumericLessThan" => single(|wanted, value| number(value) < number(wanted)),
             "ForAllValues:StringEquals" => all(equal),
             "ForAllValues:StringLike" => all(like),
+            "ForAnyValue:StringEquals" => some(equal),
             other => panic!("the judge does not know the condition operator `{other}`"),
         }
     }
@@ -356,6 +361,7 @@ mod tests {
     #[test]
     fn a_deny_wins_over_an_allow() {
         let all = json!({ "Sid": "All", "Effect": "Allow", "Action": "s3:*", "Resource": "*" });
+        let any = json!({ "ForAnyValue:StringEquals": { "k": "v *" } });
         for (condition, request, denied) in [
             (json!({ "StringNotEquals": { "k": "v" } }), get(), true),
             (json!({ "StringNotEquals": { "k": "v" } }), get().with("k", "w"), true),
@@ -363,6 +369,9 @@ mod tests {
             (json!({ "NumericLessThan": { "k": "1.2" } }), get().with("k", "1.1"), true),
             (json!({ "NumericLessThan": { "k": "1.2" } }), get().with("k", "1.2"), false),
             (json!({ "Bool": { "k": "false" } }), get().with("k", "true"), false),
+            (any.clone(), get().with("k", "a").with("k", "v *"), true),
+            (any.clone(), get().with("k", "v x"), false),
+            (any, get(), false),
         ] {
             let mut policy = policy("Deny", &condition);
             policy.0.push(all.clone());

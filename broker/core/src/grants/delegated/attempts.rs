@@ -92,6 +92,7 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
         Err(DelegationRefusal::NoPermission) => "nothing".to_owned(),
         Err(
             other @ (DelegationRefusal::ListsAllNamespaces
+            | DelegationRefusal::ExplainsAllNamespaces
             | DelegationRefusal::LastGrantGiver { .. }),
         ) => panic!("{other}"),
     }

@@ -6,13 +6,15 @@
 
 #[cfg(test)]
 mod attempts;
+mod explained;
 mod visible;
 
 use stile_protocol::names::{Namespace, Permission, Permissions};
 
+pub use explained::{DelegatedExplanation, ExplainAccess, ExplainFacts, GivenBy, explain_access};
 pub use visible::{ShownGrant, VisibleGrants, grants_in_scope, visible_grants};
 
-use super::decide::allowed;
+use super::decide::{allowed, allowed_by};
 use super::{Grant, GrantNamespace, PrincipalState, Refusal, StateRevisions};
 use crate::clock::rfc3339;
 use crate::principal::Principal;
@@ -56,6 +58,9 @@ pub enum DelegationRefusal {
         "only a holder of `create_grant` or `delete_grant` on all namespaces lists the grants on `*`"
     )]
     ListsAllNamespaces,
+    /// The explanation would be about grants on all namespaces.
+    #[error("only a holder of `create_grant` on all namespaces has access to `*` explained")]
+    ExplainsAllNamespaces,
     /// Nobody could create grants on the namespace for as long as before.
     #[error("{}", last_grant_giver(.namespace, *.until))]
     LastGrantGiver {
@@ -78,6 +83,8 @@ pub struct DelegatedAccess {
     /// Until when the bearer has each permission of [`Permission::ALL`], in Unix seconds, or why it
     /// does not have it.
     held: [Result<i64, Refusal>; Permission::ALL.len()],
+    /// The grant that gives the bearer the right to change grants.
+    grant: Grant,
     /// The revisions of the records of the decision.
     revisions: StateRevisions,
     now: i64,
@@ -127,15 +134,21 @@ pub fn delegate(
     }
     let held =
         Permission::ALL.map(|permission| held_until(claims, state, namespace, permission, now));
-    let giver = claims.principal().clone();
-    let revisions = state.revisions.clone();
-    let namespace = namespace.clone();
-    let access = DelegatedAccess { giver, principal, namespace, held, revisions, now };
-    let rights = [Permission::CreateGrant, Permission::DeleteGrant];
-    if !rights.into_iter().any(|right| access.held(right).is_ok()) {
-        access.held(needs)?;
-    }
-    Ok(access)
+    let by = |right| allowed_by(claims, state, namespace, right, now);
+    // One of both rights is enough here. A refusal names the right that the change needs.
+    let grant = by(needs)
+        .or_else(|refusal| by(Permission::CreateGrant).map_err(|_| refusal))
+        .or_else(|refusal| by(Permission::DeleteGrant).map_err(|_| refusal))
+        .map_err(DelegationRefusal::Refused)?;
+    Ok(DelegatedAccess {
+        giver: claims.principal().clone(),
+        principal,
+        namespace: namespace.clone(),
+        held,
+        grant: grant.clone(),
+        revisions: state.revisions.clone(),
+        now,
+    })
 }
 
 /// Returns until when the bearer has a permission on a namespace: the end of its longest grant.
@@ -169,6 +182,11 @@ impl DelegatedAccess {
     /// Returns the namespace of the grant.
     pub const fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// Returns the grant that gives the bearer the right, for records.
+    pub const fn grant(&self) -> &Grant {
+        &self.grant
     }
 
     /// Returns the revisions of the records of the decision.

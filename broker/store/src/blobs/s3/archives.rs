@@ -14,15 +14,16 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::S3;
-use crate::aws::{Genuine, is_from_aws, own_retries};
+use crate::aws::{Genuine, Measured, is_from_aws, own_retries};
 use crate::records::model::StoredArchive;
-use crate::{Leftover, StoreError};
+use crate::{Leftover, Service, ServiceCalls, StoreError};
 use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version, is_sha256};
 
 /// Creates a client that adds no optional checksums to a request.
-pub(in crate::blobs) fn client(sdk: &SdkConfig) -> Client {
+pub(in crate::blobs) fn client(sdk: &SdkConfig, calls: &ServiceCalls) -> Client {
     let config = aws_sdk_s3::config::Builder::from(sdk)
         .interceptor(Genuine)
+        .interceptor(Measured::new(Service::S3, calls))
         .retry_partition(own_retries("s3"))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired);

@@ -16,7 +16,7 @@ pub(crate) use archives::{key, parse_key};
 pub(super) use links::presigned_get;
 pub(super) use signing::Signer;
 
-use crate::AwsDeadlines;
+use crate::{AwsDeadlines, ServiceCalls};
 
 /// An S3 bucket. The client is created once, and makes no call before the first operation.
 #[derive(Clone)]
@@ -43,10 +43,11 @@ impl S3 {
         kms_key: Option<&str>,
         sdk: &SdkConfig,
         deadlines: AwsDeadlines,
+        calls: &ServiceCalls,
     ) -> Self {
         let signer = Signer::new(sdk.credentials_provider(), deadlines.credentials);
         Self {
-            client: client(sdk),
+            client: client(sdk, calls),
             bucket: bucket.to_owned(),
             kms_key: kms_key.map(str::to_owned),
             signer: Arc::new(signer),

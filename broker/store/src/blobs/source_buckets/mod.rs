@@ -18,7 +18,7 @@ pub use read::{OpenedObject, ReadObject, RecordedObject};
 
 use super::s3::{Signer, client};
 use crate::aws::{bounded, configuration};
-use crate::{AwsDeadlines, StoreError};
+use crate::{AwsDeadlines, ServiceCalls, StoreError};
 
 /// The access of a registry to the buckets of others.
 ///
@@ -35,6 +35,7 @@ struct Access {
     /// The client of each region.
     clients: Mutex<HashMap<&'static str, Client>>,
     deadlines: AwsDeadlines,
+    calls: ServiceCalls,
 }
 
 struct Loaded {
@@ -50,18 +51,19 @@ impl std::fmt::Debug for SourceBuckets {
 
 impl SourceBuckets {
     /// Uses this configuration, with time limits for every call.
-    pub(crate) fn with(sdk: &SdkConfig, deadlines: AwsDeadlines) -> Self {
-        Self::over(Some(bounded(sdk, deadlines)), deadlines)
+    pub(crate) fn with(sdk: &SdkConfig, deadlines: AwsDeadlines, calls: &ServiceCalls) -> Self {
+        Self::over(Some(bounded(sdk, deadlines)), deadlines, calls)
     }
 
     /// Uses the credentials, endpoints and settings that the SDK finds in its own variables and files.
-    pub(crate) fn ambient(deadlines: AwsDeadlines) -> Self {
-        Self::over(None, deadlines)
+    pub(crate) fn ambient(deadlines: AwsDeadlines, calls: &ServiceCalls) -> Self {
+        Self::over(None, deadlines, calls)
     }
 
-    fn over(given: Option<SdkConfig>, deadlines: AwsDeadlines) -> Self {
+    fn over(given: Option<SdkConfig>, deadlines: AwsDeadlines, calls: &ServiceCalls) -> Self {
         let (loaded, clients) = (OnceCell::new(), Mutex::default());
-        Self(Arc::new(Access { given, loaded, clients, deadlines }))
+        let calls = calls.clone();
+        Self(Arc::new(Access { given, loaded, clients, deadlines, calls }))
     }
 
     async fn loaded(&self) -> Result<&Loaded, StoreError> {
@@ -91,7 +93,8 @@ impl SourceBuckets {
     async fn client(&self, region: &'static str) -> Result<(Client, &Signer), StoreError> {
         let Loaded { sdk, signer } = self.loaded().await?;
         let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_region = || client(&sdk.to_builder().region(Region::from_static(region)).build());
+        let sdk = || sdk.to_builder().region(Region::from_static(region)).build();
+        let of_region = || client(&sdk(), &self.0.calls);
         let client = clients.entry(region).or_insert_with(of_region).clone();
         drop(clients);
         Ok((client, signer))

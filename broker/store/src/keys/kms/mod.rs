@@ -12,16 +12,17 @@ use aws_config::SdkConfig;
 use aws_sdk_kms::error::SdkError;
 use aws_sdk_kms::operation::decrypt::DecryptError;
 use aws_sdk_kms::primitives::Blob;
+use stile_core::audit::{self, Kept};
 use stile_core::token::{Key, KeyId, Keyring, KeyringSummary};
 use stile_protocol::audience::Audience;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use crate::aws::{Genuine, own_retries};
+use crate::aws::{Genuine, Measured, own_retries};
 use crate::records::Records;
 use crate::records::model::{ClearKey, SealedKeyring};
 use crate::records::mutation::{Mutation, Outcome};
-use crate::{StoreError, StoreErrorKind};
+use crate::{Service, ServiceCalls, StoreError, StoreErrorKind};
 
 /// The purpose in the encryption context. KMS binds the blob to the purpose and to the registry
 /// host. It does not decrypt a blob of another registry, or one that the same key encrypted for
@@ -51,9 +52,10 @@ impl std::fmt::Debug for Kms {
 
 impl Kms {
     /// Creates a client for the key with this id, ARN or alias.
-    pub(crate) fn new(key_id: &str, sdk: &SdkConfig) -> Self {
+    pub(crate) fn new(key_id: &str, sdk: &SdkConfig, calls: &ServiceCalls) -> Self {
         let config = aws_sdk_kms::config::Builder::from(sdk)
             .interceptor(Genuine)
+            .interceptor(Measured::new(Service::Kms, calls))
             .retry_partition(own_retries("kms"));
         Self {
             client: aws_sdk_kms::Client::from_conf(config.build()),
@@ -118,6 +120,7 @@ impl Kms {
         &self,
         records: &Records,
         audience: Option<&Audience>,
+        kept: &Kept,
     ) -> Result<Option<usize>, StoreError> {
         let mut opened = self.opened.lock().await;
         let (Some(sealed), _) = records.sealed_keyring().await? else { return Ok(Some(0)) };
@@ -132,8 +135,9 @@ impl Kms {
             blob: None,
             ..sealed
         };
-        let put = Mutation::PutKeyring { before, keyring: dropped };
-        if records.commit_with_retries(vec![put]).await? != Outcome::Done {
+        let put = vec![Mutation::PutKeyring { before, keyring: dropped }];
+        let outcome = audit::Outcome::Dropped;
+        if records.commit_revocation(put, kept, outcome).await? != Outcome::Done {
             return Ok(None);
         }
         *opened = None;

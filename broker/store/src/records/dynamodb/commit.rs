@@ -4,8 +4,8 @@ use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
 use super::{
-    DynamoDb, grants, namespaces, outbox, packages, reservations, revocations, single, uploads,
-    usage, webhooks,
+    DynamoDb, audit, grants, namespaces, outbox, packages, refused_exchanges, reservations,
+    revocations, single, uploads, usage, webhooks,
 };
 use crate::StoreError;
 use crate::records::mutation::{Mutation, Outcome};
@@ -136,6 +136,7 @@ impl DynamoDb {
                 let counts = counts.iter().map(|(key, count)| usage::add(key, *count));
                 counts.chain(deprecated.iter().map(usage::put_deprecated)).collect()
             }
+            Mutation::AddRefusedExchange { refused, .. } => vec![refused_exchanges::add(refused)],
             Mutation::PutKeyring { before, keyring } => {
                 vec![single::put_keyring(*before, keyring)]
             }
@@ -166,6 +167,9 @@ impl DynamoDb {
             Mutation::AddHost(host) => vec![single::add_host(host)],
             Mutation::PutGrantLease { before, after } => {
                 vec![single::put_grant_lease(*before, after)]
+            }
+            Mutation::AppendAudit { before, link, after } => {
+                vec![audit::put_head(before, after), audit::add(&after.chain, link)]
             }
         };
         Ok(Rendered::Writes(writes))

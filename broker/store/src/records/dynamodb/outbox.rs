@@ -16,14 +16,15 @@ use crate::records::outbox::{kept_until, report_unreadable};
 use crate::{Delivery, Destination, StoreError};
 
 impl DynamoDb {
-    /// Counts the events of a namespace that wait for a destination, up to `limit`.
+    /// Counts the events that wait for a destination, of one namespace or of all, up to `limit`.
     pub(crate) async fn count_waiting(
         &self,
         destination: &Destination,
-        namespace: &Namespace,
+        namespace: Option<&Namespace>,
         limit: usize,
     ) -> Result<usize, StoreError> {
-        self.count_rows(&partition(destination), &format!("{namespace} "), limit).await
+        let prefix = namespace.map(|namespace| format!("{namespace} "));
+        self.count_rows(&partition(destination), prefix.as_deref(), limit).await
     }
 
     /// Returns at most `limit` events that wait for a destination, in order of key, from the first

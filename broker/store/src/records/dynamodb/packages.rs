@@ -19,17 +19,18 @@ use crate::records::package_document;
 use crate::{NamespaceUsage, StoreError};
 
 /// The partition of the list of all modules.
-const ALL: &str = "modules";
+pub(super) const ALL: &str = "modules";
 
 /// The start of the sort key of a version.
-const VERSION_PREFIX: &str = "version ";
+pub(super) const VERSION_PREFIX: &str = "version ";
 
 /// Maximum number of namespaces that the store queries one by one. For more, it reads the whole
 /// list and filters it, which is faster.
 const QUERIES: usize = 25;
 
 /// The attributes of a package's item.
-const KNOWN: [&str; 7] = [PK, SK, VERSION, "revision", "document", "latest", "latest_at"];
+pub(super) const KNOWN: [&str; 7] =
+    [PK, SK, VERSION, "revision", "document", "latest", "latest_at"];
 
 impl DynamoDb {
     /// Returns the versions document of a package.
@@ -240,7 +241,7 @@ pub(super) fn put_package(
     ])
 }
 
-fn read_package(address: &PackageAddress, row: &Row) -> Option<PackageRecord> {
+pub(super) fn read_package(address: &PackageAddress, row: &Row) -> Option<PackageRecord> {
     let document =
         serde_json::from_slice(&compression::decompress(read_bytes(row, "document")?)?).ok()?;
     let latest_at = read_number(row, "latest_at")?;
@@ -255,7 +256,7 @@ pub(super) fn partition(address: &PackageAddress) -> String {
     }
 }
 
-fn document_key(address: &PackageAddress) -> Key {
+pub(super) fn document_key(address: &PackageAddress) -> Key {
     Key::new(partition(address), "versions")
 }
 
@@ -263,7 +264,7 @@ pub(super) fn version_key(address: &PackageAddress, version: &Version) -> Key {
     Key::new(partition(address), format!("{VERSION_PREFIX}{version}"))
 }
 
-fn list_key(address: &PackageAddress) -> Key {
+pub(super) fn list_key(address: &PackageAddress) -> Key {
     match address {
         PackageAddress::Module(module) => {
             Key::new(ALL, format!("{} {} {}", module.namespace, module.name, module.system))
@@ -299,7 +300,7 @@ fn optional<'a>(row: &'a Row, name: &str) -> Option<Option<&'a str>> {
     if row.contains_key(name) { read_text(row, name).map(Some) } else { Some(None) }
 }
 
-fn read_address(row: &Row) -> Option<ModuleAddress> {
+pub(super) fn read_address(row: &Row) -> Option<ModuleAddress> {
     read_text(row, SK)?.replace(' ', "/").parse().ok()
 }
 

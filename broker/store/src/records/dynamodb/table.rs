@@ -22,8 +22,12 @@
 //! | downloads of a package on a day | `downloads module A` / `V P DAY` | one paged query |
 //! | all webhooks | `webhooks` / `N` | one paged query |
 //! | events to send to a destination | `outbox webhook I`, `outbox bus` / `N E` | one paged query |
+//! | heads of the chains of audit events | `audit heads` / `N` or `*` | one read, or one paged query |
+//! | audit events of a chain | `audit events N` / a number of 20 digits | one paged query |
+//! | signed heads of the chains | `audit signed heads` / `N`, and the number of a segment | one paged query |
 //! | who may send to a destination | `sending webhook I`, `sending bus` / `state` | one read, or one batch |
 //! | use of a proof | `proof D` / `claim` | one conditional write |
+//! | a refused exchange | `refused I` / `exchange` | one read |
 //!
 //! The store never scans the table. A space separates the parts of a key, because it sorts before
 //! every character that a name can contain.
@@ -218,6 +222,13 @@ impl Write {
     }
 }
 
+/// The order of the rows of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    Up,
+    Down,
+}
+
 impl DynamoDb {
     /// Reads one row as it is now.
     pub(super) async fn row(&self, key: &Key) -> Result<Option<Row>, StoreError> {
@@ -280,7 +291,20 @@ impl DynamoDb {
     ) -> Result<(), StoreError> {
         // A key condition may not have an empty string.
         let sort_key = (!prefix.is_empty()).then_some(("begins_with(sk, :sk)", prefix));
-        self.query_where(pk, sort_key, None, enough).await
+        self.query_where(pk, sort_key, None, Order::Up, enough).await
+    }
+
+    /// Reads every row of a partition whose sort key is before `end`, the last one first, in the same
+    /// way, in pages of at most that many rows.
+    pub(super) async fn query_back(
+        &self,
+        pk: &str,
+        end: &str,
+        page: usize,
+        enough: impl FnMut(Option<Row>) -> bool,
+    ) -> Result<(), StoreError> {
+        let page = i32::try_from(page).ok();
+        self.query_where(pk, Some(("sk < :sk", end)), page, Order::Down, enough).await
     }
 
     /// Reads every row of a partition whose sort key is at least `first`, in the same way.
@@ -290,7 +314,7 @@ impl DynamoDb {
         first: &str,
         enough: impl FnMut(Option<Row>) -> bool,
     ) -> Result<(), StoreError> {
-        self.query_where(pk, Some(("sk >= :sk", first)), None, enough).await
+        self.query_where(pk, Some(("sk >= :sk", first)), None, Order::Up, enough).await
     }
 
     /// Reads every row of a partition whose sort key is after `last`, in the same way, in pages of at
@@ -304,7 +328,7 @@ impl DynamoDb {
     ) -> Result<(), StoreError> {
         // A key condition may not have an empty string.
         let sort_key = (!last.is_empty()).then_some(("sk > :sk", last));
-        self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
+        self.query_where(pk, sort_key, i32::try_from(page).ok(), Order::Up, enough).await
     }
 
     /// Reads every row of a partition whose sort key is at least `first`, in the same way.
@@ -316,14 +340,14 @@ impl DynamoDb {
         enough: impl FnMut(Option<Row>) -> bool,
     ) -> Result<(), StoreError> {
         let sort_key = (!first.is_empty()).then_some(("sk >= :sk", first));
-        self.query_where(pk, sort_key, i32::try_from(page).ok(), enough).await
+        self.query_where(pk, sort_key, i32::try_from(page).ok(), Order::Up, enough).await
     }
 
-    /// Counts the rows of a partition whose sort key starts with `prefix`, up to that many.
+    /// Counts the rows of a partition, or those whose sort key starts with `prefix`, up to that many.
     pub(super) async fn count_rows(
         &self,
         pk: &str,
-        prefix: &str,
+        prefix: Option<&str>,
         most: usize,
     ) -> Result<usize, StoreError> {
         let (mut count, mut from) = (0, None);
@@ -336,9 +360,13 @@ impl DynamoDb {
                 .select(Select::Count)
                 .set_limit(i32::try_from(most.saturating_sub(count)).ok())
                 .set_exclusive_start_key(from)
-                .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
-                .expression_attribute_values(":pk", text(pk))
-                .expression_attribute_values(":sk", text(prefix));
+                .expression_attribute_values(":pk", text(pk));
+            let asked = match prefix {
+                Some(prefix) => asked
+                    .key_condition_expression("pk = :pk AND begins_with(sk, :sk)")
+                    .expression_attribute_values(":sk", text(prefix)),
+                None => asked.key_condition_expression("pk = :pk"),
+            };
             let answer = Box::pin(asked.send()).await.map_err(|error| read_error(self, error))?;
             count += usize::try_from(answer.count).unwrap_or_default();
             match answer.last_evaluated_key {
@@ -353,6 +381,7 @@ impl DynamoDb {
         pk: &str,
         sort_key: Option<(&str, &str)>,
         page: Option<i32>,
+        order: Order,
         mut enough: impl FnMut(Option<Row>) -> bool,
     ) -> Result<(), StoreError> {
         let mut from = None;
@@ -363,6 +392,7 @@ impl DynamoDb {
                 .table_name(&self.table)
                 .consistent_read(true)
                 .set_limit(page)
+                .scan_index_forward(order == Order::Up)
                 .set_exclusive_start_key(from);
             asked = asked.expression_attribute_values(":pk", text(pk));
             asked = match sort_key {

@@ -7,8 +7,8 @@ use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
 use super::{
-    Sqlite, database_error, grants, namespaces, outbox, packages, revocations, single, uploads,
-    usage, webhooks,
+    Sqlite, audit, database_error, grants, namespaces, outbox, packages, refused_exchanges,
+    revocations, single, uploads, usage, webhooks,
 };
 use crate::records::model::{Content, RevocationRecords, VersionRecord};
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
@@ -109,6 +109,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         Mutation::DeleteUpload { .. }
         | Mutation::CountDownloads { .. }
         | Mutation::PutSearchText { .. }
+        | Mutation::AddRefusedExchange { .. }
         | Mutation::AddEvent { .. }
         | Mutation::RemoveDelivery(_) => Ok(true),
         Mutation::PutSendingState { destination, before, .. } => {
@@ -135,6 +136,9 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         }
         Mutation::RemoveWebhook { id, .. } => exists("SELECT 1 FROM webhooks WHERE id = ?1", &[id]),
         Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
+        Mutation::AppendAudit { before, link, .. } => Ok(audit::head(transaction, &before.chain)?
+            == *before
+            && !audit::has(transaction, &before.chain, link.seq)?),
     }
 }
 
@@ -213,6 +217,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::CountDownloads { counts, deprecated, forget_before } => {
             usage::add(transaction, counts, deprecated, *forget_before).map_err(database_error)
         }
+        Mutation::AddRefusedExchange { refused, forget_before } => {
+            refused_exchanges::add(transaction, refused, *forget_before).map_err(database_error)
+        }
         Mutation::PutKeyring { keyring, .. } => put_single(
             transaction,
             single::KEYRING,
@@ -258,6 +265,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             &single::lease_to_text(after),
         )
         .map_err(database_error),
+        Mutation::AppendAudit { link, after, .. } => {
+            audit::append(transaction, link, after).map_err(database_error)
+        }
     }
 }
 

@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use stile_core::audit::{Chain, Kept, Outcome, link};
 use stile_core::package::{Format, is_sha256};
 use stile_protocol::audience::Audience;
 
-use super::{FLAGS, database_error, migrations, number, open, rows, single, text};
+use super::{FLAGS, audit, database_error, migrations, number, open, rows, single, text};
+use crate::records::audit::alarm_about;
 use crate::records::model::OBJECT_FORMAT;
-use crate::{EmbeddedDeadlines, StoreError};
+use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
 
 /// The row of `meta` with the time of the restore. Programs of earlier releases ignore it.
 const RESTORED_AT: &str = "restored at";
+
+/// The first format with audit events.
+const FIRST_WITH_EVENTS: i64 = 8;
 
 /// The first format in which a version can have no archive.
 const FIRST_WITH_ORIGIN: i64 = 6;
@@ -80,7 +85,7 @@ pub(crate) fn copy(
 ///
 /// # Errors
 ///
-/// [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt), if this program does not know all
+/// [`StoreErrorKind::Corrupt`], if this program does not know all
 /// records of the copy that can name an archive.
 pub(crate) fn inspect(copy: &Path) -> Result<CopiedDatabase, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -130,15 +135,39 @@ fn named(connection: &Connection, format: i64) -> Result<Vec<NamedArchive>, Stor
     found.iter().map(read).collect::<Option<_>>().ok_or_else(unreadable)
 }
 
-/// Records in a copy that it is the database of a registry that was restored at that time.
+/// Records in a copy of that format that it is the database of a registry that was restored at that
+/// time, with the event of the restore if the format has events. A damaged chain of events gets none,
+/// and stays as it is, with an alarm: it must not make a backup worthless.
 ///
 /// The file needs no side file afterwards.
-pub(crate) fn record_restored(copy: &Path, now: i64) -> Result<(), StoreError> {
-    let connection = Connection::open_with_flags(copy, FLAGS).map_err(database_error)?;
+pub(crate) fn record_restored(copy: &Path, format: i64, kept: &Kept) -> Result<(), StoreError> {
+    let mut connection = Connection::open_with_flags(copy, FLAGS).map_err(database_error)?;
     connection.pragma_update(None, "trusted_schema", false).map_err(database_error)?;
+    let transaction = connection.transaction().map_err(database_error)?;
     let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
-    connection.execute(sql, params![RESTORED_AT, now]).map_err(database_error)?;
+    transaction.execute(sql, params![RESTORED_AT, kept.at()]).map_err(database_error)?;
+    if format >= FIRST_WITH_EVENTS {
+        keep_event(&transaction, kept)?;
+    }
+    transaction.commit().map_err(database_error)?;
     connection.close().map_err(|(_, error)| database_error(error))
+}
+
+fn keep_event(transaction: &Transaction<'_>, kept: &Kept) -> Result<(), StoreError> {
+    let chain = Chain::Operator;
+    let damage = match audit::head(transaction, &chain) {
+        Ok(before) => {
+            let (link, after) = link(&before, kept, Outcome::Created);
+            if !audit::has(transaction, &chain, link.seq)? {
+                return audit::append(transaction, &link, &after).map_err(database_error);
+            }
+            StoreError::corrupt(format!("event {} is after the head of the chain", link.seq))
+        }
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => error,
+        Err(error) => return Err(error),
+    };
+    alarm_about(&chain, &damage);
+    Ok(())
 }
 
 /// Returns when the database was restored, in Unix seconds. `None` if it was not.
@@ -151,7 +180,34 @@ pub(super) fn restored_at(connection: &Connection) -> Result<Option<i64>, StoreE
 
 #[cfg(test)]
 mod tests {
+    use stile_core::audit::{Event, Kind};
+
     use super::*;
+
+    #[test]
+    fn a_damaged_chain_of_events_stays_as_it_is_and_stops_no_restore() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("a");
+        super::super::Sqlite::init(&database, EmbeddedDeadlines::default()).unwrap();
+        let kept = |at| Kept::new(&Event::new(Kind::Store), at);
+        let events = || -> i64 {
+            let connection = Connection::open(&database).unwrap();
+            let sql = "SELECT count(*) FROM audit_events";
+            connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        record_restored(&database, migrations::FORMAT, &kept(6)).unwrap();
+        assert_eq!(events(), 1);
+        for (at, damage) in [
+            (7, "INSERT INTO audit_events VALUES ('*', 2, 1, '{}', x'00')"),
+            (8, "UPDATE audit_heads SET hash = x'00'"),
+        ] {
+            Connection::open(&database).unwrap().execute_batch(damage).unwrap();
+            record_restored(&database, migrations::FORMAT, &kept(at)).unwrap();
+            let connection = Connection::open(&database).unwrap();
+            assert_eq!(restored_at(&connection).unwrap(), Some(at), "{damage}");
+            assert_eq!(events(), 2, "{damage}");
+        }
+    }
 
     #[test]
     fn a_copy_has_the_format_of_its_database_and_needs_no_migration() {
@@ -171,7 +227,8 @@ mod tests {
                 "the database is as it was"
             );
         }
-        record_restored(&to, 7).unwrap();
+        let kept = Kept::new(&Event::new(Kind::Store), 7);
+        record_restored(&to, 3, &kept).unwrap();
         assert_eq!(restored_at(&Connection::open(&to).unwrap()).unwrap(), Some(7));
         assert_eq!(restored_at(&connection).unwrap(), None);
         let names = || std::fs::read_dir(folder.path()).unwrap();

@@ -162,6 +162,37 @@ CREATE TABLE IF NOT EXISTS sending (
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 7', 1);
 ";
 
+/// Programs of every format so far can use this one. Their changes have no audit event.
+const AUDIT: &str = "
+CREATE TABLE IF NOT EXISTS audit_heads (
+  chain TEXT PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL, segment INTEGER NOT NULL,
+  segment_first INTEGER NOT NULL, segment_started INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS audit_events (
+  chain TEXT NOT NULL, seq INTEGER NOT NULL, segment INTEGER NOT NULL, body TEXT NOT NULL, hash BLOB NOT NULL,
+  PRIMARY KEY (chain, seq)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS audit_signed_heads (
+  chain TEXT NOT NULL, seq INTEGER NOT NULL, record TEXT NOT NULL,
+  PRIMARY KEY (chain, seq)
+) STRICT, WITHOUT ROWID;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 8', 1);
+";
+
+/// Programs of every format so far can use this one. They keep no refused exchange. `number` grows
+/// with each row, so that a write can delete all but the newest.
+const REFUSED_EXCHANGES: &str = "
+CREATE TABLE IF NOT EXISTS refused_exchanges (
+  number INTEGER PRIMARY KEY, request_id TEXT NOT NULL UNIQUE, refused_at INTEGER NOT NULL, record TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS refused_exchanges_by_time ON refused_exchanges (refused_at);
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 9', 1);
+";
+
 /// Returns all migrations in order. Never change a released migration; add a new one at the end.
 /// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
@@ -190,11 +221,13 @@ fn migrations() -> Migrations<'static> {
             add_column(transaction, "namespaces", "sources", "TEXT")
         }),
         M::up(EVENTS),
+        M::up(AUDIT),
+        M::up(REFUSED_EXCHANGES),
     ])
 }
 
 /// The number of migrations that this program knows: the format that it reads and writes.
-pub(crate) const FORMAT: i64 = 7;
+pub(crate) const FORMAT: i64 = 9;
 
 /// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //!
 //! A commit is one synced transaction, so an acknowledged change survives a crash of the machine.
 
+mod audit;
 mod caller;
 mod commit;
 pub(crate) mod copies;
@@ -9,8 +10,11 @@ mod grants;
 pub(crate) mod migrations;
 mod namespaces;
 mod outbox;
+mod package_state;
 mod packages;
+mod refused_exchanges;
 mod revocations;
+mod signed_heads;
 mod single;
 mod uploads;
 mod usage;
@@ -28,9 +32,10 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use super::audit::ChainTurns;
 use super::model::Revision;
 use crate::blocking::blocking;
-use crate::{EmbeddedDeadlines, StoreError, StoreErrorKind};
+use crate::{EmbeddedDeadlines, Service, ServiceCalls, StoreError, StoreErrorKind};
 
 /// Maximum number of concurrent writes of one process. Other writers wait for a permit, so they do
 /// not occupy the connections that reads need.
@@ -47,6 +52,8 @@ pub struct Sqlite {
     writers: Arc<Semaphore>,
     deadlines: EmbeddedDeadlines,
     restored_at: Option<i64>,
+    calls: ServiceCalls,
+    chain_turns: ChainTurns,
 }
 
 impl std::fmt::Debug for Sqlite {
@@ -113,7 +120,14 @@ impl Sqlite {
             writers: Arc::new(Semaphore::new(WRITERS)),
             deadlines,
             restored_at,
+            calls: ServiceCalls::default(),
+            chain_turns: ChainTurns::default(),
         })
+    }
+
+    /// Returns the turns of this process to append to chains of events.
+    pub(crate) const fn chain_turns(&self) -> &ChainTurns {
+        &self.chain_turns
     }
 
     /// Returns the name of the database, for messages.
@@ -125,6 +139,11 @@ impl Sqlite {
     /// program opens it, so the time does not change.
     pub(crate) const fn restored_at(&self) -> Option<i64> {
         self.restored_at
+    }
+
+    /// Returns the count of reads and writes.
+    pub(crate) const fn calls(&self) -> &ServiceCalls {
+        &self.calls
     }
 
     /// Checks that a read and a write succeed.
@@ -143,12 +162,20 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let store = self.clone();
-        blocking(move || work(&*store.connection()?)).await
+        let read = blocking(move || work(&*store.connection()?));
+        self.calls.measure(Service::Sqlite, "read", read).await
     }
 
     /// Runs one transaction. After a success, the transaction is on disk. After an error, it has no
     /// effect.
     async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.calls.measure(Service::Sqlite, "write", self.commit_one(work)).await
+    }
+
+    async fn commit_one<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {

@@ -12,16 +12,19 @@ use crate::records::outbox::report_unreadable;
 use crate::{Delivery, Destination, StoreError};
 
 impl Sqlite {
-    /// Counts the events of a namespace that wait for a destination, up to `limit`.
+    /// Counts the events that wait for a destination, of one namespace or of all, up to `limit`.
     pub(crate) async fn count_waiting(
         &self,
         destination: &Destination,
-        namespace: &Namespace,
+        namespace: Option<&Namespace>,
         limit: usize,
     ) -> Result<usize, StoreError> {
         let destination = destination.key();
-        // `!` is the first character after the space.
-        let (first, end) = (format!("{namespace} "), format!("{namespace}!"));
+        // `!` is the first character after the space, and no key has one after `~`.
+        let (first, end) = match namespace {
+            Some(namespace) => (format!("{namespace} "), format!("{namespace}!")),
+            None => (String::new(), "~".to_owned()),
+        };
         self.read(move |connection| {
             let sql = "SELECT 1 FROM outbox \
                        WHERE destination = ?1 AND key >= ?2 AND key < ?3 LIMIT ?4";

@@ -363,7 +363,7 @@ pub(super) fn revision_of(
     Ok(row_of(connection, address)?.map_or_else(Revision::default, |row| revision([&row])))
 }
 
-fn row_of(
+pub(super) fn row_of(
     connection: &Connection,
     address: &PackageAddress,
 ) -> Result<Option<Vec<Value>>, StoreError> {

@@ -12,6 +12,7 @@ mod restore;
 use std::fs;
 use std::path::Path;
 
+use stile_core::audit::Kept;
 use stile_core::grants::OperatorAccess;
 use stile_protocol::audience::Audience;
 
@@ -76,16 +77,17 @@ impl Store {
     /// Restores the backup `from` into the folder `data`, which must be empty or missing.
     ///
     /// The folder gets no keyring: the first broker creates a new one, so every earlier token is
-    /// invalid. The database records the restore, so that brokers refuse proofs from before it.
+    /// invalid. The database records the restore, so that brokers refuse proofs from before it. It has
+    /// the event of the restore, unless its format is from before events.
     pub async fn restore_folder(
         _: &OperatorAccess,
         from: &Path,
         data: &Path,
-        now: i64,
+        kept: &Kept,
         on_progress: impl Fn(CopyProgress) + Send + 'static,
     ) -> Result<Restored, StoreError> {
-        let (from, data) = (from.to_owned(), data.to_owned());
-        blocking(move || restore::restore(&from, &data, now, on_progress)).await
+        let (from, data, kept) = (from.to_owned(), data.to_owned(), kept.clone());
+        blocking(move || restore::restore(&from, &data, &kept, on_progress)).await
     }
 }
 

@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use stile_core::audit::Kept;
+
 use super::CopyProgress;
 use super::copying::{
     cannot_write, copy_metadata, copy_verified, place, temporary_in, write_verified,
@@ -41,7 +43,7 @@ const CURE: &str = "restore another backup, or copy the file from one";
 pub(super) fn restore(
     from: &Path,
     data: &Path,
-    now: i64,
+    kept: &Kept,
     on_progress: impl Fn(CopyProgress),
 ) -> Result<Restored, StoreError> {
     let not_one = || {
@@ -84,7 +86,7 @@ pub(super) fn restore(
         taken_at: database.taken_at,
         archives: 0,
         bytes: 0,
-        proofs_from: proofs_from(now),
+        proofs_from: proofs_from(kept.at()),
     };
     let all = copied.named.len();
     for (at, named) in copied.named.iter().enumerate() {
@@ -99,7 +101,7 @@ pub(super) fn restore(
         copy_metadata(&from.join(&path), &data.join(&path), &incoming, CURE)?;
     }
     on_progress(CopyProgress { done: all, all });
-    copies::record_restored(copy.path(), now)?;
+    copies::record_restored(copy.path(), copied.format, kept)?;
     place(copy, &data.join(DATABASE))?;
     Ok(restored)
 }

@@ -1,17 +1,18 @@
-//! The differences between a grant and the access that `grant explain` explains.
+//! The differences between a grant and the access that a question is about.
 
-use std::fmt;
+use super::REVOKED;
+use crate::principal::Principal;
 
-use stile_core::clock::rfc3339;
-use stile_core::principal::Principal;
+/// The code of a pinned unique id that the caller does not have.
+pub(super) const UNIQUE_ID: &str = "unique_id";
 
 /// One difference. Less significant differences sort first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Difference {
+pub enum Difference {
     /// The grant expired at this time, in Unix seconds.
     Expiry(i64),
-    /// This unique id is pinned, and the caller has another one.
-    UniqueId(String),
+    /// This unique id is pinned, and the caller has another one. `None` for those who may not know it.
+    UniqueId(Option<String>),
     /// The names of the grant and of the caller differ only by case.
     Case(String, String),
     /// The grant is for this other role of the caller's permission set.
@@ -20,18 +21,30 @@ pub(super) enum Difference {
     NoSuffix(String),
     /// The grant has these permissions instead.
     Permission(String),
-    /// The grant is on this namespace instead.
-    Namespace(String),
+    /// The grant is on another namespace. The more similar its name, the nearer the grant.
+    Namespace {
+        /// The number of typing errors between the two names.
+        typing_errors: usize,
+        /// The namespace of the grant.
+        granted: String,
+    },
     /// The grant is for this partition instead.
     Partition(String),
     /// The grant is for this account instead.
     Account(String),
     /// The grant is for this kind of principal instead, with the same name.
     Kind(&'static str),
+    /// An operator revoked the token.
+    TokenRevoked,
+    /// The scope of the token has only these permissions.
+    TokenPermissions(String),
+    /// The scope of the token has only these namespaces.
+    TokenNamespaces(String),
 }
 
-/// How the principal that was granted differs from the one of its kind among those that reach the caller, the caller itself
-/// first; `None` where they have nothing in common.
+/// Returns how the principal of a grant differs from the caller's principal of the same kind.
+///
+/// `principals` are the caller's principals, its own first. `None` if they have nothing in common.
 pub(super) fn between_principals(
     principals: &[Principal],
     granted: &Principal,
@@ -85,47 +98,27 @@ pub(super) fn between_principals(
 
 impl Difference {
     /// Returns the name of the difference, as in the output.
-    pub(super) const fn label(&self) -> &'static str {
+    pub const fn label(&self) -> &'static str {
         match self {
             Self::Expiry(_) => "expiry",
             Self::UniqueId(_) => "unique id",
             Self::Case(..) => "case",
             Self::OtherSuffix(_) | Self::NoSuffix(_) => "suffix",
             Self::Permission(_) => "permission",
-            Self::Namespace(_) => "namespace",
+            Self::Namespace { .. } => "namespace",
             Self::Partition(_) => "partition",
             Self::Account(_) => "account",
             Self::Kind(_) => "kind",
+            Self::TokenRevoked => REVOKED,
+            Self::TokenPermissions(_) | Self::TokenNamespaces(_) => "scope",
         }
     }
-}
 
-impl fmt::Display for Difference {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: ", self.label())?;
+    /// Returns the name of the difference for programs: the label as one word.
+    pub const fn code(&self) -> &'static str {
         match self {
-            Self::Expiry(end) => write!(formatter, "the grant expired at {}", rfc3339(*end)),
-            Self::UniqueId(pinned) => {
-                write!(formatter, "`{pinned}` is pinned, so the role or user was recreated")
-            }
-            Self::Case(granted, own) => {
-                write!(formatter, "the grant is for `{granted}`, not `{own}`")
-            }
-            Self::OtherSuffix(role) => write!(
-                formatter,
-                "the grant is for exactly `{role}`, an earlier role of the permission set"
-            ),
-            Self::NoSuffix(suffix) => {
-                write!(
-                    formatter,
-                    "`{suffix}` is not 16 lower-case hex digits, so the role has no permission set"
-                )
-            }
-            Self::Permission(permissions) => write!(formatter, "the grant allows {permissions}"),
-            Self::Namespace(namespace) => write!(formatter, "the grant is on {namespace}"),
-            Self::Partition(partition) => write!(formatter, "the grant is for {partition}"),
-            Self::Account(account) => write!(formatter, "the grant is for {account}"),
-            Self::Kind(kind) => write!(formatter, "the grant is for a {kind} of the same name"),
+            Self::UniqueId(_) => UNIQUE_ID,
+            _ => self.label(),
         }
     }
 }
@@ -151,7 +144,7 @@ fn reserved(role: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::principals;
+    use super::super::principals_of;
     use super::*;
 
     const SSO: &str = "aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef";
@@ -159,7 +152,7 @@ mod tests {
     fn words(caller: &str, granted: &str) -> Option<Vec<&'static str>> {
         let principal = |text| Principal::parse_stored(text).unwrap();
         Some(
-            between_principals(&principals(&principal(caller)), &principal(granted))?
+            between_principals(&principals_of(&principal(caller)), &principal(granted))?
                 .iter()
                 .map(Difference::label)
                 .collect(),

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde_json::{Map, Value, json};
 use stile_protocol::names::{Namespace, Permission, Permissions};
+use stile_protocol::region::Region;
 use stile_protocol::reply::ErrorCode;
 
 use crate::clock::rfc3339;
@@ -18,151 +20,12 @@ use crate::principal::Principal;
 use crate::token::{Claims, TokenId};
 use crate::webhook::WebhookName;
 
+use super::names::{Kind, Outcome};
+
 /// The version of the fields, in the field `v`.
 ///
 /// It increases when a field changes its name or meaning, but not for a new field.
 pub const VERSION: u64 = 1;
-
-macro_rules! names {
-    ($(#[$outer:meta])* $type:ident { $($(#[$doc:meta])* $name:ident = $text:literal,)+ }) => {
-        $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $type {
-            $($(#[$doc])* $name,)+
-        }
-
-        impl $type {
-            /// All values.
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
-
-            /// Returns the name in the log.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)+
-                }
-            }
-        }
-    };
-}
-
-names! {
-    /// The kind of request: the field `event`.
-    Kind {
-        /// Exchanging a proof for a token.
-        Exchange = "exchange",
-        /// Showing the identity of the bearer.
-        Whoami = "whoami",
-        /// Listing the modules that the bearer may read.
-        List = "list",
-        /// Searching the modules that the bearer may read.
-        Search = "search",
-        /// Listing the versions of a package.
-        Versions = "versions",
-        /// Getting the signed URL of a version.
-        Download = "download",
-        /// Fetching an archive by its signed URL.
-        Fetch = "fetch",
-        /// Publishing a version, or completing an upload session.
-        Publish = "publish",
-        /// Beginning an upload session.
-        Upload = "upload",
-        /// Showing a version.
-        Show = "show",
-        /// Showing who downloads a module.
-        Usage = "usage",
-        /// Deprecating a version.
-        Deprecate = "deprecate",
-        /// Taking a deprecation back.
-        Undeprecate = "undeprecate",
-        /// Unpublishing a version.
-        Unpublish = "unpublish",
-        /// Restoring an unpublished version.
-        Restore = "restore",
-        /// Authorising a request to another registry, for API Gateway.
-        Authorize = "authorize",
-        /// Creating, changing or deleting a grant.
-        Grant = "grant",
-        /// Listing the grants that the bearer may see.
-        ListGrants = "list_grants",
-        /// Removing the pinned unique id of a role or user.
-        Repin = "repin",
-        /// Revoking a token or a principal.
-        Revoke = "revoke",
-        /// Lifting the revocation of a principal.
-        Lift = "lift",
-        /// Deleting the keys that seal tokens.
-        Key = "key",
-        /// Creating a namespace, or setting its limits.
-        Namespace = "namespace",
-        /// Adding or removing a webhook.
-        Webhook = "webhook",
-        /// Creating, migrating or restoring a store, or deleting its leftovers.
-        Store = "store",
-        /// Copying a store into a backup.
-        Backup = "backup",
-    }
-}
-
-names! {
-    /// The outcome of a decision: the field `decision`.
-    Outcome {
-        /// The request was allowed.
-        Allowed = "allowed",
-        /// A token was minted.
-        Minted = "minted",
-        /// The object was created.
-        Created = "created",
-        /// The same object already exists.
-        Unchanged = "unchanged",
-        /// A different object already exists, so nothing changed.
-        Conflict = "conflict",
-        /// A limit is reached, so nothing changed.
-        Full = "full",
-        /// An upload session started.
-        Begun = "begun",
-        /// No upload session started, because the archive fits into one request.
-        Direct = "direct",
-        /// The object was changed.
-        Changed = "changed",
-        /// The object was deleted.
-        Deleted = "deleted",
-        /// The object does not exist, so nothing changed.
-        Absent = "absent",
-        /// The token or principal was revoked.
-        Revoked = "revoked",
-        /// The revocation was lifted.
-        Lifted = "lifted",
-        /// The pinned unique id was removed.
-        Cleared = "cleared",
-        /// The keys were deleted.
-        Dropped = "dropped",
-        /// The request was refused. The field `code` has the reason.
-        Refused = "refused",
-        /// The decision or the action failed. The field `code` has the reason.
-        Failed = "failed",
-        /// The caller closed the connection before the decision.
-        Abandoned = "abandoned",
-    }
-}
-
-impl Outcome {
-    /// Returns the outcome of a request whose response has this code.
-    pub const fn of(code: ErrorCode) -> Self {
-        match code {
-            ErrorCode::NotFound => Self::Absent,
-            ErrorCode::Throttled
-            | ErrorCode::StsUnavailable
-            | ErrorCode::StoreUnavailable
-            | ErrorCode::KeyUnavailable
-            | ErrorCode::InsufficientStorage
-            | ErrorCode::StsBadResponse
-            | ErrorCode::StsInconsistent
-            | ErrorCode::StsTimeout
-            | ErrorCode::Internal => Self::Failed,
-            _ => Self::Refused,
-        }
-    }
-}
 
 /// The network of a client: the first 24 bits of an IPv4 address, or the first 64 of an IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,6 +67,53 @@ pub struct Anonymous {
 /// The end of a grant that has none, in Unix seconds.
 const NEVER: i64 = i64::MAX;
 
+/// The programs that an event names of a `User-Agent`. A client chooses the header, so it is bounded.
+const CLIENT_PRODUCTS: usize = 4;
+
+/// Maximum length of the name or the version of a program in a `User-Agent`, in bytes. A token is
+/// longer, so a client cannot write one into the log by mistake.
+const CLIENT_WORD: usize = 32;
+
+/// Calls the macro `$then` with each field of an event and its value, in the order of the log line.
+///
+/// So the log line and the kept event have the same fields with the same names.
+macro_rules! with_fields {
+    ($event:ident, $network:ident, $then:ident) => {
+        $then! {
+            v = VERSION,
+            event = $event.kind.as_str(),
+            decision = $event.outcome.unwrap_or(Outcome::Abandoned).as_str(),
+            code = $event.code.map(ErrorCode::as_str),
+            by = $event.by.map(Issuer::as_str),
+            principal = $event.principal.as_ref().map(Principal::as_str),
+            session = $event.session.as_deref(),
+            unique_id = $event.unique_id.as_deref(),
+            subject = $event.subject.as_deref(),
+            region = $event.region,
+            token_id = $event.token_id.as_deref(),
+            client = $event.client.as_deref(),
+            namespace = $event.namespace.as_deref(),
+            permission = $event.permission.map(Permission::as_str),
+            grant_of = $event.grant_of.as_ref().map(Principal::as_str),
+            grant_on = $event.grant_on.as_deref(),
+            namespaces = $event.namespaces.as_deref(),
+            permissions = $event.permissions.as_deref(),
+            expires_at = $event.expires_at.map(end),
+            requested = $event.requested.as_deref(),
+            permissions_before = $event.permissions_before.as_deref(),
+            expires_at_before = $event.expires_at_before.map(end),
+            forced = $event.forced,
+            package = $event.package.as_deref(),
+            source = $event.source.as_deref(),
+            operator = $event.operator.as_deref(),
+            about = $event.about.as_ref().map(Principal::as_str),
+            webhook = $event.webhook.as_deref(),
+            network = $network,
+            count = $event.count,
+        }
+    };
+}
+
 /// One decision. Every field except the kind may be unknown.
 #[derive(Debug, Clone)]
 pub struct Event {
@@ -215,6 +125,11 @@ pub struct Event {
     session: Option<String>,
     unique_id: Option<String>,
     subject: Option<String>,
+    region: Option<&'static str>,
+    request_id: Option<String>,
+    client: Option<String>,
+    grant_of: Option<Principal>,
+    grant_on: Option<String>,
     token_id: Option<String>,
     namespace: Option<String>,
     permission: Option<Permission>,
@@ -246,6 +161,11 @@ impl Event {
             session: None,
             unique_id: None,
             subject: None,
+            region: None,
+            request_id: None,
+            client: None,
+            grant_of: None,
+            grant_on: None,
             token_id: None,
             namespace: None,
             permission: None,
@@ -269,6 +189,30 @@ impl Event {
     /// Sets the network of the client. The log contains it only for unknown callers.
     pub const fn network(&mut self, network: Option<Network>) {
         self.network = network;
+    }
+
+    /// Sets the id of the request. A log line has it from the span of the request, and only a kept
+    /// event has it as a field.
+    pub fn request_id(&mut self, id: String) {
+        self.request_id = Some(id);
+    }
+
+    /// Sets the programs that the `User-Agent` of the request names, for example `Terraform/1.9.5`.
+    ///
+    /// The client chooses the header. The event has only short names and versions of it.
+    pub fn client(&mut self, user_agent: &str) {
+        self.client = products(user_agent);
+    }
+
+    /// Sets the region whose STS identified the caller.
+    pub const fn region(&mut self, region: &'static Region) {
+        self.region = Some(region.name);
+    }
+
+    /// Sets the grant that allowed the request: whose it is, and on what.
+    pub fn allowed_by(&mut self, grant: &Grant) {
+        self.grant_of = Some(grant.principal.clone());
+        self.grant_on = Some(grant.namespace.to_string());
     }
 
     /// Sets the issuer that authenticates the caller.
@@ -369,6 +313,18 @@ impl Event {
         self.expires_at_before = Some(grant.expires_at.unwrap_or(NEVER));
     }
 
+    /// Sets what the grant is after the change, and what it was before.
+    pub fn grant_changed(&mut self, before: &Grant, after: &Grant) {
+        self.grant_before(before);
+        self.grant(&after.namespace, Some(after.permissions.to_string()));
+        self.grant_end(after.expires_at);
+    }
+
+    /// Sets what the request changes, as text.
+    pub fn requested(&mut self, text: String) {
+        self.requested = Some(text);
+    }
+
     /// Sets whether the change may take away the last `create_grant` on the namespace.
     pub const fn forced(&mut self, forced: bool) {
         self.forced = Some(forced);
@@ -402,6 +358,11 @@ impl Event {
         }
     }
 
+    /// Returns what was decided: the kind, the outcome, and the code of a refusal or failure.
+    pub fn decided(&self) -> (Kind, Outcome, Option<ErrorCode>) {
+        (self.kind, self.outcome.unwrap_or(Outcome::Abandoned), self.code)
+    }
+
     /// Returns the common part of the event, if it is a refusal of an unknown caller.
     ///
     /// The log may fold only such events. It never folds decisions about known callers.
@@ -422,36 +383,46 @@ impl Event {
     /// Writes the event to the log.
     pub fn write(&self) {
         let network = self.network.filter(|_| self.anonymous().is_some());
-        tracing::info!(
-            target: "audit",
-            v = VERSION,
-            event = self.kind.as_str(),
-            decision = self.outcome.unwrap_or(Outcome::Abandoned).as_str(),
-            code = self.code.map(ErrorCode::as_str),
-            by = self.by.map(Issuer::as_str),
-            principal = self.principal.as_ref().map(Principal::as_str),
-            session = self.session.as_deref(),
-            unique_id = self.unique_id.as_deref(),
-            subject = self.subject.as_deref(),
-            token_id = self.token_id.as_deref(),
-            namespace = self.namespace.as_deref(),
-            permission = self.permission.map(Permission::as_str),
-            namespaces = self.namespaces.as_deref(),
-            permissions = self.permissions.as_deref(),
-            expires_at = self.expires_at.map(end),
-            requested = self.requested.as_deref(),
-            permissions_before = self.permissions_before.as_deref(),
-            expires_at_before = self.expires_at_before.map(end),
-            forced = self.forced,
-            package = self.package.as_deref(),
-            source = self.source.as_deref(),
-            operator = self.operator.as_deref(),
-            about = self.about.as_ref().map(Principal::as_str),
-            webhook = self.webhook.as_deref(),
-            network = network.map(tracing::field::display),
-            count = self.count,
-        );
+        let network = network.map(tracing::field::display);
+        macro_rules! line {
+            ($($name:ident = $value:expr,)+) => {
+                tracing::info!(target: "audit", $($name = $value,)+)
+            };
+        }
+        with_fields!(self, network, line);
     }
+
+    /// Returns the fields of a kept event with this outcome: those of the log line, and the id of the
+    /// request. A kept event is a change, so its caller is known, and it has no network.
+    pub(super) fn kept_fields(&self, outcome: Outcome) -> Map<String, Value> {
+        let event = Self { outcome: Some(outcome), code: None, ..self.clone() };
+        let network: Option<String> = None;
+        let mut fields = Map::new();
+        macro_rules! object {
+            ($($name:ident = $value:expr,)+) => {
+                $(fields.insert(stringify!($name).to_owned(), json!($value));)+
+            };
+        }
+        with_fields!(event, network, object);
+        fields.insert("request_id".to_owned(), json!(event.request_id));
+        fields.retain(|_, value| !value.is_null());
+        fields
+    }
+}
+
+/// Returns the programs of a `User-Agent`, each as its name and version. Comments and all other words
+/// are left out.
+fn products(user_agent: &str) -> Option<String> {
+    let is_word = |text: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte);
+        (1..=CLIENT_WORD).contains(&text.len()) && text.bytes().all(is_plain)
+    };
+    let is_product = |word: &&str| {
+        word.split_once('/').is_some_and(|(name, version)| is_word(name) && is_word(version))
+    };
+    let products: Vec<&str> =
+        user_agent.split_ascii_whitespace().filter(is_product).take(CLIENT_PRODUCTS).collect();
+    (!products.is_empty()).then(|| products.join(" "))
 }
 
 /// Returns the text of an end in Unix seconds.
@@ -473,6 +444,23 @@ mod tests {
         ] {
             assert_eq!(Network::of(address.parse().unwrap()).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn an_event_names_only_short_programs_of_a_user_agent() {
+        for (sent, expected) in [
+            ("", None),
+            ("curl", None),
+            ("/1.0 curl/", None),
+            ("a/b/c", None),
+            ("curl/8.5.0\u{1b}[2J", None),
+            ("é/1", None),
+            ("Terraform/1.9.5 (+https://www.terraform.io)", Some("Terraform/1.9.5")),
+            ("a/1 b/2 c/3 d/4 e/5", Some("a/1 b/2 c/3 d/4")),
+        ] {
+            assert_eq!(products(sent).as_deref(), expected, "{sent:?}");
+        }
+        assert_eq!(products(&format!("t/{}", "v4.local.".repeat(4))), None);
     }
 
     #[test]
@@ -509,14 +497,5 @@ mod tests {
         let mut allowed = Event::new(Kind::Fetch);
         allowed.outcome(Outcome::Allowed);
         assert!(allowed.anonymous().is_none());
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let kinds: std::collections::BTreeSet<_> =
-            Kind::ALL.iter().map(|kind| kind.as_str()).collect();
-        let outcomes: std::collections::BTreeSet<_> =
-            Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        assert_eq!((kinds.len(), outcomes.len()), (Kind::ALL.len(), Outcome::ALL.len()));
     }
 }
