@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::{Shutdown, shutdown};
 use tokio::net::TcpSocket;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -291,7 +292,13 @@ async fn accept(
             stream = accepted => connected(stream, &shared),
             Some((on, done)) = changes.recv() => {
                 match on {
-                    false => listener = None,
+                    false => {
+                        // A child process that another test is starting may still have a copy of
+                        // the socket, which would accept connections without this.
+                        if let Some(old) = listener.take() {
+                            shutdown(old, Shutdown::Both).unwrap();
+                        }
+                    }
                     true if listener.is_none() => listener = Some(tokio::net::TcpListener::from_std(listen(address)).unwrap()),
                     true => {}
                 }
