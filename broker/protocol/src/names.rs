@@ -1,4 +1,4 @@
-//! Namespaces, module addresses and permissions: the names in tokens and grants.
+//! Namespaces, addresses and permissions: the names in tokens, grants and routes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -89,6 +89,23 @@ name! {
     }
 }
 
+name! {
+    /// The type of a provider, for example `aws`: the part of the address that Terraform calls `TYPE`.
+    ProviderType, "provider type", check_provider_type
+}
+
+fn check_provider_type(text: &str) -> Result<(), &'static str> {
+    if text.starts_with("terraform-") {
+        return Err(
+            "must not begin with `terraform-`; `terraform-provider-aws` has the type `aws`",
+        );
+    }
+    if matches_grammar(text, b"-", 64) && !text.contains("--") {
+        return Ok(());
+    }
+    Err("must be 1 to 64 of `a-z`, `0-9` and single `-`, with a letter or digit at both ends")
+}
+
 /// Paths under `/v1/modules/` that are routes, so no namespace can have these names.
 const RESERVED: [&str; 2] = ["search", "all"];
 
@@ -147,6 +164,42 @@ impl FromStr for ModuleAddress {
 impl fmt::Display for ModuleAddress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}/{}/{}", self.namespace, self.name, self.system)
+    }
+}
+
+/// The address `namespace/type` of a provider with all its versions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProviderAddress {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The type.
+    pub provider_type: ProviderType,
+}
+
+impl FromStr for ProviderAddress {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let mut parts = text.split('/');
+        let (Some(namespace), Some(provider_type), None) =
+            (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(NameError::new(
+                "provider address",
+                text,
+                "must be `namespace/type`, for example `acme/dns`",
+            ));
+        };
+        Ok(Self {
+            namespace: Namespace::parse(namespace)?,
+            provider_type: ProviderType::parse(provider_type)?,
+        })
+    }
+}
+
+impl fmt::Display for ProviderAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.provider_type)
     }
 }
 
@@ -340,6 +393,29 @@ mod tests {
             "acme/vpc_v2/aws".parse::<ModuleAddress>().unwrap().to_string(),
             "acme/vpc_v2/aws"
         );
+    }
+
+    #[test]
+    fn the_address_of_a_provider_has_two_parts_and_the_type_without_its_prefix() {
+        for text in [
+            "",
+            "acme",
+            "acme/",
+            "/dns",
+            "acme/dns/x",
+            "Acme/dns",
+            "acme/Dns",
+            "acme/my_dns",
+            "acme/d--ns",
+            "acme/dns-",
+            "acme/terraform-provider-dns",
+            "search/dns",
+        ] {
+            assert!(text.parse::<ProviderAddress>().is_err(), "{text:?}");
+        }
+        let error = "acme/terraform-dns".parse::<ProviderAddress>().unwrap_err().to_string();
+        assert!(error.ends_with("`terraform-provider-aws` has the type `aws`"), "{error}");
+        assert_eq!("acme/my-dns".parse::<ProviderAddress>().unwrap().to_string(), "acme/my-dns");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod announced;
 pub mod archive;
 mod life;
 mod provenance;
+pub mod provider;
 mod search_text;
 mod signed_url;
 pub mod source;
