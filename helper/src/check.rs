@@ -1,6 +1,6 @@
 //! `check`: asks the registries whether installed versions are deprecated or unpublished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,7 +12,8 @@ use terraform_credentials_stile::config::RegistryConfig;
 use terraform_credentials_stile::message::{chain, one_line};
 use terraform_credentials_stile::token::{self, Token};
 
-use crate::installed::{self, Installed, InstalledError, InstalledVersion};
+use crate::installed::{self, Installed, InstalledAddress, InstalledError, InstalledVersion};
+use crate::lock_file;
 use crate::terminal;
 use crate::verb::{VerbContext, VerbFailure, block_on};
 
@@ -24,9 +25,9 @@ const UNPUBLISHED: u8 = 1;
 const NOT_ASKED: u8 = 2;
 
 /// The header of the table.
-const HEADER: [&str; 5] = ["module", "version", "state", "use instead", "reason"];
+const HEADER: [&str; 5] = ["package", "version", "state", "use instead", "reason"];
 
-/// What is known about an installed module.
+/// What is known about an installed package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Published,
@@ -34,7 +35,7 @@ enum State {
     Unpublished(Advice),
     /// The registry did not answer the question.
     Unknown,
-    /// No registry of the helper has the module.
+    /// No registry of the helper has the package.
     NotChecked,
 }
 
@@ -45,7 +46,7 @@ struct Advice {
     replacement: String,
 }
 
-/// Prints a table of the installed modules. Messages go to stderr.
+/// Prints a table of the installed modules and providers. Messages go to stderr.
 pub(crate) fn run(context: &VerbContext, folder: &Path) -> ExitCode {
     match table(context, folder) {
         Ok((table, code)) => match terminal::print(&table) {
@@ -62,23 +63,29 @@ fn fail(failure: &VerbFailure) -> ExitCode {
 }
 
 fn table(context: &VerbContext, folder: &Path) -> Result<(String, ExitCode), VerbFailure> {
-    let installed = installed::read(folder, &context.environment).map_err(|error| {
-        let failure = VerbFailure::new(chain(&error));
-        match error {
-            InstalledError::NotInitialized(_) | InstalledError::Damaged(_) => {
-                failure.hint("run `terraform init` there, or name the folder of the configuration")
-            }
-            InstalledError::Unreadable { .. } => failure,
+    let providers = lock_file::read(folder).map_err(|error| unreadable(&error))?;
+    let modules = installed::read(folder, &context.environment);
+    let mut installed = match (modules, &providers) {
+        (Ok(modules), _) => modules,
+        // A lock file comes with the configuration, so it can be there before Terraform's folder.
+        (Err(error @ InstalledError::NotInitialized(_)), Some(_)) => {
+            terminal::note(&format!("{}; its modules are not checked", chain(&error)));
+            BTreeSet::new()
         }
-    })?;
+        (Err(error), _) => return Err(unreadable(&error)),
+    };
+    installed.extend(providers.into_iter().flatten());
     if installed.is_empty() {
-        terminal::note(&format!("no module is installed in `{}`", folder.display()));
+        terminal::note(&format!(
+            "no module and no provider is installed in `{}`",
+            folder.display()
+        ));
         return Ok((String::new(), ExitCode::SUCCESS));
     }
     let config = context.load_config()?;
     let mut by_host: BTreeMap<&Audience, Vec<&InstalledVersion>> = BTreeMap::new();
-    for module in &installed {
-        if let Installed::Version(version) = module {
+    for package in &installed {
+        if let Installed::Version(version) = package {
             by_host.entry(&version.host).or_default().push(version);
         }
     }
@@ -95,12 +102,22 @@ fn table(context: &VerbContext, folder: &Path) -> Result<(String, ExitCode), Ver
     }
     let rows: Vec<_> = installed
         .iter()
-        .map(|module| match module {
+        .map(|package| match package {
             Installed::Version(version) => row(version, &states[version]),
             Installed::Elsewhere(source) => row_of(source.clone(), "-", "not checked", None),
         })
         .collect();
-    Ok((render(&rows), conclude(states.values())))
+    Ok((render(&rows), conclude(states.iter())))
+}
+
+fn unreadable(error: &InstalledError) -> VerbFailure {
+    let failure = VerbFailure::new(chain(error));
+    match error {
+        InstalledError::NotInitialized(_) | InstalledError::Damaged(_) => {
+            failure.hint("run `terraform init` there, or name the folder of the configuration")
+        }
+        InstalledError::Unreadable { .. } => failure,
+    }
 }
 
 /// Asks one registry about its versions. It prints a message for each failure.
@@ -153,7 +170,7 @@ async fn request(
 ) -> Result<BrokerResponse, VerbFailure> {
     let client = call::client(&registry.url, &context.environment)?;
     let url = registry
-        .url_for(&format!("/v1/modules/{address}/{version}"))
+        .url_for(&format!("{}/{version}", address.route()))
         .map_err(|error| VerbFailure::new(error.to_string()))?;
     let request = client.get(url).bearer_auth(token.expose());
     Ok(call::send_for(request, &context.environment, MAX_DETAIL).await?)
@@ -181,7 +198,7 @@ fn advice(said: &Value, host: &Audience) -> Advice {
     if !link.is_empty() {
         reason = format!("{reason} ({link})");
     }
-    // A version, or else the address of a module of the same registry.
+    // A version, or else the address of a package of the same registry.
     if replacement.contains('/') {
         replacement = format!("{host}/{replacement}");
     }
@@ -189,20 +206,28 @@ fn advice(said: &Value, host: &Audience) -> Advice {
 }
 
 fn row(version: &InstalledVersion, state: &State) -> [String; 5] {
-    let module = format!("{}/{}", version.host, version.address);
+    let package = format!("{}/{}", version.host, version.address);
     let (state, advice) = match state {
         State::Published => ("published", None),
         State::Deprecated(advice) => ("deprecated", Some(advice)),
-        State::Unpublished(advice) => ("unpublished", Some(advice)),
+        State::Unpublished(advice) => (unpublished_word(&version.address), Some(advice)),
         State::Unknown => ("unknown", None),
         State::NotChecked => ("not checked", None),
     };
-    row_of(module, &version.version, state, advice)
+    row_of(package, &version.version, state, advice)
 }
 
-fn row_of(module: String, version: &str, state: &str, advice: Option<&Advice>) -> [String; 5] {
+/// Returns the word for a version that its publisher withdrew. Clients still get a yanked provider.
+const fn unpublished_word(address: &InstalledAddress) -> &'static str {
+    match address {
+        InstalledAddress::Module(_) => "unpublished",
+        InstalledAddress::Provider(_) => "yanked",
+    }
+}
+
+fn row_of(package: String, version: &str, state: &str, advice: Option<&Advice>) -> [String; 5] {
     let Advice { reason, replacement } = advice.cloned().unwrap_or_default();
-    [module, version.to_owned(), state.to_owned(), replacement, reason]
+    [package, version.to_owned(), state.to_owned(), replacement, reason]
 }
 
 /// Formats the table. A column without any value is left out.
@@ -223,28 +248,27 @@ fn render(rows: &[[String; 5]]) -> String {
 }
 
 /// Prints a summary to stderr, and returns the exit code.
-fn conclude<'a>(states: impl Iterator<Item = &'a State>) -> ExitCode {
-    let (mut deprecated, mut unpublished, mut unknown) = (0, 0, 0);
-    for state in states {
+fn conclude<'a>(states: impl Iterator<Item = (&'a &'a InstalledVersion, &'a State)>) -> ExitCode {
+    let (mut counts, mut withdrawn, mut unknown) = (BTreeMap::<_, usize>::new(), false, false);
+    for (version, state) in states {
         match state {
-            State::Deprecated(_) => deprecated += 1,
-            State::Unpublished(_) => unpublished += 1,
-            State::Unknown => unknown += 1,
+            State::Deprecated(_) => *counts.entry("deprecated").or_default() += 1,
+            State::Unpublished(_) => {
+                *counts.entry(unpublished_word(&version.address)).or_default() += 1;
+                withdrawn = true;
+            }
+            State::Unknown => unknown = true,
             State::Published | State::NotChecked => {}
         }
     }
-    let summary = |count: usize, what: &str| {
-        if count > 0 {
-            let versions = if count == 1 { "version is" } else { "versions are" };
-            terminal::note(&format!("{count} installed {versions} {what}"));
-        }
-    };
-    summary(deprecated, "deprecated");
-    summary(unpublished, "unpublished");
-    ExitCode::from(match (unpublished, unknown) {
-        (0, 0) => 0,
-        (0, _) => NOT_ASKED,
-        _ => UNPUBLISHED,
+    for (what, count) in counts {
+        let versions = if count == 1 { "version is" } else { "versions are" };
+        terminal::note(&format!("{count} installed {versions} {what}"));
+    }
+    ExitCode::from(match (withdrawn, unknown) {
+        (true, _) => UNPUBLISHED,
+        (false, true) => NOT_ASKED,
+        (false, false) => 0,
     })
 }
 
@@ -323,15 +347,15 @@ mod tests {
         let plain = row_of("a/b".to_owned(), "1.0.0", "published", None);
         assert_eq!(
             render(std::slice::from_ref(&plain)),
-            "module  version  state\na/b     1.0.0    published\n"
+            "package  version  state\na/b      1.0.0    published\n"
         );
         let advice = Advice { reason: "é".to_owned(), replacement: String::new() };
         let other = row_of("é".to_owned(), "-", "deprecated", Some(&advice));
         assert_eq!(
             render(&[plain, other]),
-            "module  version  state       reason\n\
-             a/b     1.0.0    published\n\
-             é       -        deprecated  é\n"
+            "package  version  state       reason\n\
+             a/b      1.0.0    published\n\
+             é        -        deprecated  é\n"
         );
     }
 }

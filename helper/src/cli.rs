@@ -146,13 +146,14 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NS")]
         namespace: Option<Namespace>,
     },
-    /// Check whether installed modules are deprecated or unpublished
+    /// Check whether installed modules and providers are deprecated, unpublished or yanked
     ///
-    /// It reads `.terraform/modules/modules.json`, which `terraform init` writes, and asks the registry
-    /// about each module of a host in `config.toml`. It lists other modules as not checked.
+    /// It reads `.terraform/modules/modules.json` and `.terraform.lock.hcl`, which `terraform init`
+    /// writes. It asks the registry about each module and provider of a host in `config.toml`, and
+    /// lists all others as not checked.
     ///
-    /// Exit codes: 0 no unpublished version, with a warning about deprecated ones; 1 an unpublished
-    /// version; 2 a version could not be checked.
+    /// Exit codes: 0 no unpublished or yanked version, with a warning about deprecated ones; 1 an
+    /// unpublished or yanked version; 2 a version could not be checked.
     ///
     /// Example: `terraform-credentials-stile check environments/production`
     Check {

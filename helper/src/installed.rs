@@ -3,13 +3,14 @@
 //! Terraform and OpenTofu write the same format. A reader ignores fields that it does not know.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use stile_protocol::audience::Audience;
-use stile_protocol::names::ModuleAddress;
+use stile_protocol::names::{ModuleAddress, ProviderAddress};
 use stile_settings::mask::mask;
 use terraform_credentials_stile::config::{self, Environment};
 use terraform_credentials_stile::message::one_line;
@@ -20,8 +21,8 @@ const DATA_FOLDER: &str = ".terraform";
 /// The host of a source that names none.
 const PUBLIC_HOST: &str = "registry.terraform.io";
 
-/// Largest file that is read, in bytes: thousands of modules.
-const MAX_MANIFEST: u64 = 16 * 1024 * 1024;
+/// Largest file that is read, in bytes: thousands of modules or providers.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// Longest version that is a version of a registry, in characters.
 const MAX_VERSION: usize = 64;
@@ -45,22 +46,50 @@ pub(crate) enum InstalledError {
     Damaged(PathBuf),
 }
 
-/// An installed module.
+/// An installed module or provider.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Installed {
-    /// One version of a registry's module.
+    /// One version of a registry's package.
     Version(InstalledVersion),
-    /// A module from elsewhere, as a line without secrets.
+    /// A module or provider from elsewhere, as a line without secrets.
     Elsewhere(String),
 }
 
-/// An installed version of a registry's module.
+/// The address of an installed package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum InstalledAddress {
+    /// A module.
+    Module(ModuleAddress),
+    /// A provider.
+    Provider(ProviderAddress),
+}
+
+impl InstalledAddress {
+    /// Returns the path of the registry's route for the package, without a slash at the end.
+    pub(crate) fn route(&self) -> String {
+        match self {
+            Self::Module(module) => format!("/v1/modules/{module}"),
+            Self::Provider(provider) => format!("/v1/providers/{provider}"),
+        }
+    }
+}
+
+impl fmt::Display for InstalledAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Module(module) => module.fmt(formatter),
+            Self::Provider(provider) => provider.fmt(formatter),
+        }
+    }
+}
+
+/// An installed version of a registry's package.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct InstalledVersion {
     /// The host of the registry.
     pub(crate) host: Audience,
-    /// The address of the module.
-    pub(crate) address: ModuleAddress,
+    /// The address of the package.
+    pub(crate) address: InstalledAddress,
     /// The version: a digit, and then letters, digits, `.`, `-` and `+`.
     pub(crate) version: String,
 }
@@ -91,22 +120,25 @@ pub(crate) fn read(
 ) -> Result<BTreeSet<Installed>, InstalledError> {
     let data = folder.join(environment.terraform_data.as_deref().unwrap_or(Path::new(DATA_FOLDER)));
     let path = data.join("modules").join("modules.json");
+    match read_file(&path)? {
+        Some(bytes) => parse(&bytes).ok_or(InstalledError::Damaged(path)),
+        None if data.is_dir() => Ok(BTreeSet::new()),
+        None => Err(InstalledError::NotInitialized(data)),
+    }
+}
+
+/// Reads a file that Terraform wrote. `None` if it does not exist.
+pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, InstalledError> {
     let mut bytes = Vec::new();
     // Nobody may write into a pipe there, and then a read never ends.
-    if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(InstalledError::Damaged(path));
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(InstalledError::Damaged(path.to_owned()));
     }
-    match File::open(&path).and_then(|file| file.take(MAX_MANIFEST + 1).read_to_end(&mut bytes)) {
-        Ok(_) if bytes.len() as u64 > MAX_MANIFEST => Err(InstalledError::Damaged(path)),
-        Ok(_) => parse(&bytes).ok_or(InstalledError::Damaged(path)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            if data.is_dir() {
-                Ok(BTreeSet::new())
-            } else {
-                Err(InstalledError::NotInitialized(data))
-            }
-        }
-        Err(source) => Err(InstalledError::Unreadable { path, source }),
+    match File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)) {
+        Ok(_) if bytes.len() as u64 > MAX_FILE => Err(InstalledError::Damaged(path.to_owned())),
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(InstalledError::Unreadable { path: path.to_owned(), source }),
     }
 }
 
@@ -125,7 +157,12 @@ fn installed(entry: &ManifestEntry) -> Option<Installed> {
     }
     let version = of_registry(source, &entry.version);
     let version = version.map(Installed::Version);
-    Some(version.unwrap_or_else(|| Installed::Elsewhere(one_line(&mask(source)))))
+    Some(version.unwrap_or_else(|| elsewhere(source)))
+}
+
+/// Returns a package from elsewhere, as a line without secrets.
+pub(crate) fn elsewhere(source: &str) -> Installed {
+    Installed::Elsewhere(one_line(&mask(source)))
 }
 
 /// Parses a source such as `registry.example.com/acme/vpc/aws//modules/subnet`.
@@ -141,13 +178,13 @@ fn of_registry(source: &str, version: &str) -> Option<InstalledVersion> {
     };
     Some(InstalledVersion {
         host: config::parse_host(host).ok()?,
-        address: address.parse().ok()?,
+        address: InstalledAddress::Module(address.parse().ok()?),
         version: version.to_owned(),
     })
 }
 
 /// Tells whether a text can be a version. It becomes a part of a URL.
-fn is_version(text: &str) -> bool {
+pub(crate) fn is_version(text: &str) -> bool {
     text.len() <= MAX_VERSION
         && text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+".contains(&byte))

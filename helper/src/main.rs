@@ -7,6 +7,7 @@ mod failure_log;
 mod get_token;
 mod install;
 mod installed;
+mod lock_file;
 mod notice;
 mod protocol;
 mod show;

@@ -107,6 +107,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "failure_log",
             "notice",
             "installed",
+            "lock_file",
             "cli",
             "verb",
             "terraform",

@@ -1,4 +1,4 @@
-//! `check`: which installed versions are deprecated or unpublished, and the exit codes.
+//! `check`: which installed versions are deprecated, unpublished or yanked, and the exit codes.
 
 use serde_json::{Value, json};
 
@@ -35,6 +35,10 @@ fn registry() -> StubBroker {
                 "unpublished": { "reason": "it deletes a bucket", "replacement": "acme/vpc/aws" },
                 "root": { "readme": "x".repeat(100_000) },
             }),
+            "/v1/providers/acme/dns/1.0.0" => json!({
+                "unpublished": { "reason": "it drops records", "replacement": "1.1.0" },
+            }),
+            "/v1/providers/acme/dns/1.1.0" => json!({ "deprecation": { "reason": "old" } }),
             _ => {
                 let body =
                     r#"{"errors":["there is no such version; request id: 64ee87ba88f3e21a"]}"#;
@@ -86,7 +90,7 @@ fn a_registry_that_does_not_answer_is_named_once_and_the_exit_code_is_2() {
             ("registry.example.com/acme/vpc/aws", "1.2.0"),
         ],
     );
-    let table = "module                             version  state\n\
+    let table = "package                            version  state\n\
                  registry.example.com/acme/net/aws  1.0.0    unknown\n\
                  registry.example.com/acme/vpc/aws  1.2.0    unknown\n";
     let note = "stile: cannot ask `registry.example.com`: no grant; hint: ask\n";
@@ -113,7 +117,7 @@ fn a_deprecated_version_is_a_warning_and_an_unpublished_one_fails() {
             ("./local", ""),
         ],
     );
-    let table = "module                             version  state       use instead  reason\n\
+    let table = "package                            version  state       use instead  reason\n\
                  registry.example.com/acme/vpc/aws  1.2.0    deprecated  1.3.0        it opens port 22\n\
                  registry.example.com/acme/vpc/aws  1.3.0    published\n";
     let note = "stile: 1 installed version is deprecated\n";
@@ -157,7 +161,7 @@ fn modules_of_other_registries_are_listed_as_not_checked_and_cause_no_request() 
     assert!(!run.stdout.contains("hunter2"), "{}", run.stdout);
 
     sandbox.write("empty/.terraform/terraform.tfstate", "");
-    let note = "stile: no module is installed in `empty`\n";
+    let note = "stile: no module and no provider is installed in `empty`\n";
     assert_eq!(sandbox.run(&["check", "empty"]), output("", note, 0));
     let elsewhere = sandbox.with("TF_DATA_DIR", ".data");
     assert_eq!(elsewhere.run(&["check"]).code, 2, "TF_DATA_DIR names another folder");
@@ -174,7 +178,7 @@ fn a_cached_token_that_was_revoked_is_replaced_once() {
     });
     let sandbox = Sandbox::of(&broker);
     install(&sandbox, &[("registry.example.com/acme/vpc/aws", "1.2.0")]);
-    let table = "module                             version  state\n\
+    let table = "package                            version  state\n\
                  registry.example.com/acme/vpc/aws  1.2.0    published\n";
     for _ in 0..2 {
         assert_eq!(sandbox.run(&["check"]), output(table, "", 0));
@@ -183,4 +187,62 @@ fn a_cached_token_that_was_revoked_is_replaced_once() {
         broker.requests().iter().map(|request| request.path().to_owned()).collect();
     let (token, version) = ("/v1/token", "/v1/modules/acme/vpc/aws/1.2.0");
     assert_eq!(paths, [token, version, version, token, version]);
+}
+
+/// Writes a lock file: providers with their versions.
+fn lock(sandbox: &Sandbox, path: &str, providers: &[(&str, &str)]) {
+    let blocks = providers.iter().map(|(address, version)| {
+        format!("provider \"{address}\" {{\n  version = \"{version}\"\n  hashes = [\n  ]\n}}\n")
+    });
+    sandbox.write(path, &blocks.collect::<String>());
+}
+
+#[test]
+fn a_damaged_lock_file_is_named_and_nothing_is_checked() {
+    let broker = StubBroker::new(|_, _| panic!("the broker receives no request"));
+    let sandbox = Sandbox::of(&broker);
+    install(&sandbox, &[("registry.example.com/acme/vpc/aws", "1.3.0")]);
+    sandbox.write(".terraform.lock.hcl", "provider \"registry.example.com/acme/dns\" {");
+    let hint = "hint: run `terraform init` there, or name the folder of the configuration\n";
+    let damaged = format!("stile: `./.terraform.lock.hcl` is damaged; {hint}");
+    assert_eq!(sandbox.run(&["check"]), output("", &damaged, 2));
+}
+
+#[test]
+fn the_providers_of_the_lock_file_are_checked_with_the_modules_and_a_yanked_one_fails() {
+    let broker = registry();
+    let sandbox = Sandbox::of(&broker);
+    install(&sandbox, &[("registry.example.com/acme/vpc/aws", "1.3.0")]);
+    let lock_file = ".terraform.lock.hcl";
+    lock(
+        &sandbox,
+        lock_file,
+        &[
+            ("registry.example.com/acme/dns", "1.1.0"),
+            ("registry.terraform.io/hashicorp/aws", "6.0.0"),
+        ],
+    );
+    let table = "package                              version  state        reason\n\
+                 registry.example.com/acme/vpc/aws    1.3.0    published\n\
+                 registry.example.com/acme/dns        1.1.0    deprecated   old\n\
+                 registry.terraform.io/hashicorp/aws  6.0.0    not checked\n";
+    let note = "stile: 1 installed version is deprecated\n";
+    assert_eq!(sandbox.run(&["check"]), output(table, note, 0));
+
+    lock(&sandbox, lock_file, &[("registry.example.com/acme/dns", "1.0.0")]);
+    let table = "package                            version  state      use instead  reason\n\
+                 registry.example.com/acme/vpc/aws  1.3.0    published\n\
+                 registry.example.com/acme/dns      1.0.0    yanked     1.1.0        it drops records\n";
+    assert_eq!(sandbox.run(&["check"]), output(table, "stile: 1 installed version is yanked\n", 1));
+}
+
+#[test]
+fn a_lock_file_is_checked_before_terraform_installed_anything() {
+    let broker = registry();
+    let sandbox = Sandbox::of(&broker);
+    lock(&sandbox, "prod/.terraform.lock.hcl", &[("registry.example.com/acme/dns", "1.1.0")]);
+    let run = sandbox.run(&["check", "prod"]);
+    let notes = "stile: `prod/.terraform` does not exist, so nothing is installed there; its modules are not checked\n\
+                 stile: 1 installed version is deprecated\n";
+    assert_eq!((run.stderr.as_str(), run.code), (notes, 0), "{}", run.stdout);
 }
