@@ -80,7 +80,7 @@ impl Function {
         Self { metrics: namespace.map(Emf::new), ..self }
     }
 
-    /// Answers one event, and writes what it changed in the metrics.
+    /// Answers one event, and writes the metrics that changed to the log.
     ///
     /// Lambda freezes the function after the answer, and may never wake it. So nothing waits for a
     /// later event.
@@ -92,7 +92,7 @@ impl Function {
         answered
     }
 
-    /// Answers one event, and returns the lines about what it changed in the metrics, too.
+    /// Answers one event, and returns the answer with the log lines of the metrics that changed.
     pub async fn answer_with_lines(
         &self,
         event: &RawValue,

@@ -79,7 +79,7 @@ impl PackageState {
             };
             faults.insert(fault(Some(text), kind));
         }
-        // A latest version that follows from another fault is no fault of its own.
+        // Another fault explains this latest version, so the check reports only that one.
         let expected = self.expected_latest(&published);
         if is_complete && faults.is_empty() && self.latest.iter().any(|found| *found != expected) {
             faults.insert(fault(None, PackageFaultKind::WrongLatest));

@@ -63,7 +63,7 @@ pub struct Store {
     calls: ServiceCalls,
     /// The versions whose place depends on the record of the namespace.
     listed_versions: ListedVersions,
-    /// The audit key, and what is signed.
+    /// Signs the heads of audit chains with the audit key.
     head_signer: HeadSigner,
     /// The registry that the store was opened for. Operators open it without one, and then the
     /// registry in the records applies.
