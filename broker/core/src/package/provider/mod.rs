@@ -1,18 +1,34 @@
 //! Providers: the files of a version, their names, and what the registry records of them.
 
+mod detached;
 mod file_name;
+mod key_algorithm;
+mod key_error;
 mod manifest;
+mod namespace_keys;
+mod packets;
 mod platform;
 mod protocol_version;
 mod release;
+mod self_signatures;
 mod shown;
+mod signing_key;
 mod sums;
 
+pub use detached::{MAX_SIGNATURE, SignatureError};
 pub use file_name::{
     FileNameError, ProviderFile, manifest_name, signature_name, sums_name, zip_name,
 };
+pub use key_error::KeyError;
 pub use manifest::{MAX_MANIFEST, Manifest, ManifestError};
+pub use namespace_keys::{
+    KeyAdded, KeyRetired, KeyState, MAX_KEYS, NamespaceKeys, RegisteredKey, SignerError,
+};
 pub use platform::{Platform, PlatformError};
 pub use protocol_version::{ProtocolVersion, ProtocolVersionError};
 pub use release::{KeyId, Release, ReleaseFile, SignedSums};
+pub use signing_key::{MAX_ARMOR, SigningKey};
 pub use sums::{MAX_SUMS, NotIncluded, Sums, SumsError};
+
+#[cfg(test)]
+mod tests;
