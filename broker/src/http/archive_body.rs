@@ -45,7 +45,7 @@ impl DirectLimit {
     /// Returns the error for a larger archive.
     pub(super) fn exceeded(self) -> ApiError {
         if self.0 >= MAX_ARCHIVE {
-            return ApiError::upload(UploadError::TooLarge);
+            return ApiError::upload(UploadError::TooLarge(MAX_ARCHIVE));
         }
         let message =
             format!("the archive is larger than {} KB, the limit for one request", self.0 / 1000);

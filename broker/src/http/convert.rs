@@ -450,7 +450,7 @@ impl ApiError {
     /// Converts the error of an upload.
     pub fn upload(error: UploadError) -> Self {
         match error {
-            UploadError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
+            UploadError::TooLarge(_) => Self::new(ErrorCode::TooLarge, error.to_string()),
             UploadError::Archive(rejected @ ArchiveError::Rejected { .. }) => {
                 let hint = rejected.hint();
                 let error = Self::new(ErrorCode::BadArchive, rejected.to_string());

@@ -23,11 +23,16 @@ pub use provenance::{CLAIMED, Claimed};
 pub use search_text::SearchText;
 pub(crate) use search_text::{split_words, words_of};
 pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
-pub use upload::{ArchiveUpload, UploadError, VerifiedArchive, sweep_uploads};
+pub use upload::{
+    ArchiveUpload, UploadError, VerifiedArchive, VerifiedProviderFile, sweep_uploads,
+};
 pub use version::{Version, VersionError};
 
 /// Maximum size of an archive in bytes.
 pub const MAX_ARCHIVE: u64 = 100 * 1000 * 1000;
+
+/// Maximum size in bytes of the zip archive of one platform of a provider.
+pub const MAX_PROVIDER_FILE: u64 = 1_000 * 1_000 * 1_000;
 
 /// Maximum size in bytes of an archive in a Lambda event.
 ///

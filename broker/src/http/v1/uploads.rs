@@ -55,7 +55,7 @@ async fn session(
     let announced = AnnouncedArchive::parse(&read_json(request).await?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
-        return Err(ApiError::upload(UploadError::TooLarge));
+        return Err(ApiError::upload(UploadError::TooLarge(MAX_ARCHIVE)));
     }
     let begun = upload::begin(broker, &access, &version, &announced, limit.bytes(), event).await;
     let begun = begun.map_err(|error| match error {

@@ -23,7 +23,9 @@ pub enum SignatureError {
     #[error("the signature is larger than 8 KiB")]
     TooLarge,
     /// The signature is armored.
-    #[error("the signature is ASCII-armored; make it with `gpg --detach-sign` and without `--armor`")]
+    #[error(
+        "the signature is ASCII-armored; make it with `gpg --detach-sign` and without `--armor`"
+    )]
     Armored,
     /// The bytes are not a signature.
     #[error("the signature is not a detached OpenPGP signature")]
@@ -32,7 +34,9 @@ pub enum SignatureError {
     #[error("the signature file must have exactly one signature")]
     Several,
     /// The signature is of a text, or of something else.
-    #[error("the signature must be of the type `binary`; make it with `gpg --detach-sign` and without `--textmode`")]
+    #[error(
+        "the signature must be of the type `binary`; make it with `gpg --detach-sign` and without `--textmode`"
+    )]
     NotBinary,
     /// The signature has another version.
     #[error("the signature must have the version 4")]
@@ -94,7 +98,13 @@ impl DetachedSignature {
         if !matches!(signature.packet_header().packet_length(), PacketLength::Fixed(_)) {
             return Err(SignatureError::Malformed);
         }
+        // So do they about numbers whose length in bits is wrong.
+        let body = signature.to_bytes().map_err(|_| SignatureError::Malformed)?;
         let rest = packets.into_inner();
+        let read = bytes.len().saturating_sub(rest.len());
+        if !bytes[..read].ends_with(&body) {
+            return Err(SignatureError::Malformed);
+        }
         if !rest.is_empty() {
             let next = PacketParser::new(rest).next();
             let is_signature = matches!(next, Some(Ok(Packet::Signature(_))));

@@ -45,7 +45,9 @@ impl KeyAlgorithm {
                 EcdsaPublicParams::P384 { .. } => Ok(Self::Ecdsa("P-384")),
                 EcdsaPublicParams::P521 { .. } => Ok(Self::Ecdsa("P-521")),
                 EcdsaPublicParams::Secp256k1 { .. } => other("ECDSA on secp256k1"),
-                EcdsaPublicParams::Unsupported { .. } => other("ECDSA on a curve that is not NIST's"),
+                EcdsaPublicParams::Unsupported { .. } => {
+                    other("ECDSA on a curve that is not NIST's")
+                }
             },
             PublicParams::EdDSALegacy(EddsaLegacyPublicParams::Ed25519 { .. }) => Ok(Self::Ed25519),
             PublicParams::EdDSALegacy(_) => other("EdDSA on an unknown curve"),

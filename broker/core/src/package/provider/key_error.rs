@@ -13,7 +13,9 @@ pub enum KeyError {
     #[error("the key must be one armored block without text before or after it")]
     TextAround,
     /// The text has a private key.
-    #[error("the text has a private key; send the public key, as `gpg --armor --export KEYID` writes it, and consider the private key stolen")]
+    #[error(
+        "the text has a private key; send the public key, as `gpg --armor --export KEYID` writes it, and consider the private key stolen"
+    )]
     Private,
     /// The text has several keys.
     #[error("the text has several keys; add each key in a request of its own")]

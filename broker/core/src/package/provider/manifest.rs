@@ -19,7 +19,9 @@ pub enum ManifestError {
     #[error("the manifest is larger than 8 KiB")]
     TooLarge,
     /// The text is not one JSON object.
-    #[error("the manifest must be one JSON object, as in `{{\"version\":1,\"metadata\":{{\"protocol_versions\":[\"5.0\"]}}}}`")]
+    #[error(
+        "the manifest must be one JSON object, as in `{{\"version\":1,\"metadata\":{{\"protocol_versions\":[\"5.0\"]}}}}`"
+    )]
     NotAnObject,
     /// The manifest has another format.
     #[error("the manifest must have `\"version\": 1`")]
@@ -118,7 +120,8 @@ mod tests {
 
     #[test]
     fn the_protocol_versions_are_in_order_and_unknown_fields_are_ignored() {
-        let text = r#"{"note":1,"metadata":{"x":1,"protocol_versions":["6.0","5.10","5.2"]},"version":1}"#;
+        let text =
+            r#"{"note":1,"metadata":{"x":1,"protocol_versions":["6.0","5.10","5.2"]},"version":1}"#;
         let protocols: Vec<_> =
             Manifest::parse(text).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(protocols, ["5.2", "5.10", "6.0"]);

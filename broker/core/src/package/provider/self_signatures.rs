@@ -163,7 +163,8 @@ pub(super) fn signing_subkey(
     KeyAlgorithm::of(key.public_params())?;
     // Programs choose differently among several such signatures.
     let embedded = binding.config().map_or(0, |config| {
-        let is_embedded = |data: &SubpacketData| matches!(data, SubpacketData::EmbeddedSignature(_));
+        let is_embedded =
+            |data: &SubpacketData| matches!(data, SubpacketData::EmbeddedSignature(_));
         let all = config.hashed_subpackets().chain(config.unhashed_subpackets());
         all.filter(|subpacket| is_embedded(&subpacket.data)).count()
     });

@@ -9,9 +9,7 @@
 use std::io::Read as _;
 
 use pgp::armor::{BlockType, Dearmor, DearmorOptions};
-use pgp::composed::{
-    ArmorOptions, SignedKeyDetails, SignedPublicKey, SignedPublicSubKey,
-};
+use pgp::composed::{ArmorOptions, SignedKeyDetails, SignedPublicKey, SignedPublicSubKey};
 use pgp::packet::{Packet, PacketParser, PublicKey, PublicSubkey, Signature, UserId};
 use pgp::types::{KeyDetails as _, KeyVersion, SignedUser};
 
@@ -20,9 +18,7 @@ use super::detached::{DetachedSignature, SignatureError};
 use super::key_algorithm::KeyAlgorithm;
 use super::key_error::KeyError;
 use super::packets::{CLOCK_SKEW, created, expiry, flags_allow_signing, key_id};
-use super::self_signatures::{
-    NewestOf, SigningSubkey, newest_of, newest_of_user, signing_subkey,
-};
+use super::self_signatures::{NewestOf, SigningSubkey, newest_of, newest_of_user, signing_subkey};
 use super::shown::shown;
 
 /// Maximum size of an armored key in bytes.
@@ -306,7 +302,6 @@ fn written(
     let details =
         SignedKeyDetails::new(Vec::new(), direct.into_iter().collect(), users, Vec::new());
     let key = SignedPublicKey::new(primary.clone(), details, subkeys.collect());
-    let armor =
-        key.to_armored_string(ArmorOptions::default()).map_err(|_| KeyError::Malformed)?;
+    let armor = key.to_armored_string(ArmorOptions::default()).map_err(|_| KeyError::Malformed)?;
     if armor.len() > MAX_WRITTEN_ARMOR { Err(KeyError::TooLarge) } else { Ok(armor) }
 }

@@ -49,7 +49,9 @@ pub enum SumsError {
     )]
     Malformed(usize),
     /// A line has the form of `sha256sum --binary`.
-    #[error("line {0} of `SHA256SUMS` has ` *` before the name, and Terraform does not find the file; use two spaces")]
+    #[error(
+        "line {0} of `SHA256SUMS` has ` *` before the name, and Terraform does not find the file; use two spaces"
+    )]
     Binary(usize),
     /// A line names a file that the version cannot have.
     #[error("line {line} of `SHA256SUMS`: {problem}")]
@@ -196,9 +198,7 @@ fn split_line(line: usize, content: &str) -> Result<(&str, &str), SumsError> {
         return Err(SumsError::Binary(line));
     }
     match rest.strip_prefix(' ') {
-        Some(name) if !name.is_empty() && !name.contains(char::is_whitespace) => {
-            Ok((sha256, name))
-        }
+        Some(name) if !name.is_empty() && !name.contains(char::is_whitespace) => Ok((sha256, name)),
         _ => Err(SumsError::Malformed(line)),
     }
 }
@@ -263,7 +263,8 @@ mod tests {
             bytes: 1,
             object_version: None,
         };
-        let files = files.iter().map(|(platform, sha256)| (platform.parse().unwrap(), file(sha256)));
+        let files =
+            files.iter().map(|(platform, sha256)| (platform.parse().unwrap(), file(sha256)));
         let key_id = KeyId::parse("F9BA19AD6BE4698A").unwrap();
         let sums = SignedSums { text: String::new(), signature: Vec::new(), key_id };
         Release::new(vec!["5.0".parse().unwrap()], files.collect(), sums, None)

@@ -7,7 +7,7 @@ mod signatures;
 use std::fs;
 use std::path::Path;
 
-use super::{SigningKey, SignatureError};
+use super::{SignatureError, SigningKey};
 
 /// 2026-03-01, after the fixtures were signed and before the first of them expires.
 const NOW: i64 = 1_772_323_200;
