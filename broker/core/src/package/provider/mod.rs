@@ -1,6 +1,7 @@
 //! Providers: the files of a version, their names, and what the registry records of them.
 
 mod detached;
+mod documents;
 mod file_name;
 mod key_algorithm;
 mod key_error;
@@ -16,6 +17,7 @@ mod signing_key;
 mod sums;
 
 pub use detached::{MAX_SIGNATURE, SignatureError};
+pub use documents::{DownloadUrls, download_document};
 pub use file_name::{
     FileNameError, ProviderFile, manifest_name, signature_name, sums_name, zip_name,
 };
