@@ -3,6 +3,8 @@
 mod detached;
 mod documents;
 mod file_name;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod key_algorithm;
 mod key_error;
 mod manifest;

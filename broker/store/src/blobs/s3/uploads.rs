@@ -73,7 +73,7 @@ impl S3 {
                 Some(chunk) => match into.write(&chunk).await {
                     Ok(()) => {}
                     // The object is larger than announced, so it is not the announced archive.
-                    Err(UploadError::TooLarge) => break,
+                    Err(UploadError::TooLarge(_)) => break,
                     Err(error) => return Err(failed(error.into())),
                 },
                 None => break,

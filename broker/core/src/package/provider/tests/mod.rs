@@ -15,7 +15,7 @@ const NOW: i64 = 1_772_323_200;
 /// 2026-07-01, after the key `expires` and the subkey of `old-subkey` expired.
 const LATER: i64 = 1_782_864_000;
 
-fn fixture(name: &str) -> Vec<u8> {
+pub(super) fn fixture(name: &str) -> Vec<u8> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/openpgp");
     fs::read(folder.join(name)).unwrap()
 }
