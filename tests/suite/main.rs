@@ -56,6 +56,7 @@ mod moto;
 mod objects_ambient;
 mod on_aws;
 mod on_embedded;
+mod openpgp;
 mod options;
 mod processes;
 mod publishing_page;

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use pgp::crypto::public_key::PublicKeyAlgorithm;
 use pgp::ser::Serialize as _;
-use pgp::types::{EcdsaPublicParams, EddsaLegacyPublicParams, PublicParams};
+use pgp::types::{EcdsaPublicParams, EddsaLegacyPublicParams, KeyDetails, PublicParams};
 
 use super::key_error::KeyError;
 
@@ -29,9 +30,12 @@ impl KeyAlgorithm {
     ///
     /// [`KeyError::WeakRsa`], or [`KeyError::Algorithm`] for an algorithm that is weak (DSA) or that
     /// clients do not know (the numbers 27 and 28 of RFC 9580, and other curves).
-    pub(super) fn of(params: &PublicParams) -> Result<Self, KeyError> {
+    pub(super) fn of(key: &impl KeyDetails) -> Result<Self, KeyError> {
         let other = |name: &str| Err(KeyError::Algorithm(name.to_owned()));
-        match params {
+        match key.public_params() {
+            PublicParams::RSA(_) if key.algorithm() == PublicKeyAlgorithm::RSAEncrypt => {
+                other("RSA only for encryption")
+            }
             PublicParams::RSA(key) => {
                 let mut bytes = Vec::new();
                 key.to_writer(&mut bytes).map_err(|_| KeyError::Malformed)?;

@@ -160,7 +160,7 @@ pub(super) fn signing_subkey(
     let Some(binding) = newest.filter(|newest| flags_allow_signing(newest) == Some(true)) else {
         return Ok(None);
     };
-    KeyAlgorithm::of(key.public_params())?;
+    KeyAlgorithm::of(&key)?;
     // Programs choose differently among several such signatures.
     let embedded = binding.config().map_or(0, |config| {
         let is_embedded =

@@ -75,7 +75,7 @@ impl SigningKey {
         if primary.version() != KeyVersion::V4 {
             return Err(KeyError::Version);
         }
-        let algorithm = KeyAlgorithm::of(primary.public_params())?;
+        let algorithm = KeyAlgorithm::of(&primary)?;
         let direct = newest_of(&primary, direct)?;
         let (mut kept, mut weak) = (Vec::new(), None);
         for (id, signatures) in users {
@@ -175,8 +175,7 @@ impl SigningKey {
     ///
     /// Clients of before 2022 do not know Ed25519 ("unsupported feature: public key algorithm 22").
     pub fn is_old_client_safe(&self) -> bool {
-        let subkeys =
-            self.subkeys.iter().map(|subkey| KeyAlgorithm::of(subkey.key.public_params()));
+        let subkeys = self.subkeys.iter().map(|subkey| KeyAlgorithm::of(&subkey.key));
         self.algorithm.is_old_client_safe()
             && subkeys.flatten().all(KeyAlgorithm::is_old_client_safe)
     }
