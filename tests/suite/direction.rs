@@ -76,6 +76,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "grant_changes",
             "outgoing",
             "package_fault",
+            "provider_answers",
             "retry",
             "aws",
             "event_bus",

@@ -15,6 +15,7 @@ mod authorizer;
 mod aws_links;
 mod aws_lists;
 mod aws_open_uploads;
+mod aws_providers;
 mod aws_store;
 mod aws_upload_urls;
 mod aws_uploads;

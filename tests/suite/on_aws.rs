@@ -67,6 +67,10 @@ mod objects_again;
 mod objects_terraform;
 #[path = "paths.rs"]
 mod paths;
+#[path = "providers.rs"]
+mod providers;
+#[path = "provider_store.rs"]
+mod provider_store;
 #[path = "quotas.rs"]
 mod quotas;
 #[path = "request_ids.rs"]

@@ -77,6 +77,10 @@ mod objects_terraform;
 mod openapi;
 #[path = "paths.rs"]
 mod paths;
+#[path = "providers.rs"]
+mod providers;
+#[path = "provider_store.rs"]
+mod provider_store;
 #[path = "quotas.rs"]
 mod quotas;
 #[path = "request_ids.rs"]

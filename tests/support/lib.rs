@@ -11,6 +11,7 @@
 //! | [`between`] | a layer in front of the broker that holds, answers or cuts one request |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
+//! | [`provider`] | providers: their files, the keys of their publishers, GnuPG, and publishers over HTTP |
 //! | [`audited_registry`] | a store with signed audit chains, and a hand that changes its rows |
 //! | [`git_server`] | a git repository over HTTPS on loopback |
 //! | [`webhook_receiver`] | a receiver of webhooks over HTTPS on loopback |
@@ -43,6 +44,7 @@ pub mod lambda;
 pub mod many_modules;
 pub mod permissions;
 pub mod process;
+pub mod provider;
 pub mod raw_archive;
 pub mod seed;
 pub mod skipped;

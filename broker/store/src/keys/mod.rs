@@ -3,6 +3,7 @@
 mod audit_key;
 mod file;
 mod kms;
+mod private_file;
 
 use stile_core::audit::{self, Kept};
 use stile_core::token::{Keyring, KeyringSummary};

@@ -1,5 +1,6 @@
 //! Providers: the files of a version, their names, and what the registry records of them.
 
+mod announced;
 mod detached;
 mod documents;
 mod file_name;
@@ -18,6 +19,7 @@ mod shown;
 mod signing_key;
 mod sums;
 
+pub use announced::{AnnouncedRelease, AnnouncedReleaseError};
 pub use detached::{MAX_SIGNATURE, SignatureError};
 pub use documents::{DownloadUrls, download_document};
 pub use file_name::{
