@@ -111,13 +111,22 @@ impl Api {
     ///
     /// The caller must not send the token to that URL.
     pub(crate) fn client_for(&self, url: &Url) -> Result<Client, CommandError> {
+        self.check_url(url)?;
         let mut url = url.clone();
         url.set_query(None);
-        // Any local process can listen on a loopback port. So only a local broker may use such a URL.
-        if url.scheme() == "http" && !is_loopback(&self.registry.url) {
-            return Err(CallError::UnsupportedScheme(url).into());
-        }
         Ok(call::client(&url, &self.environment)?)
+    }
+
+    /// Checks that a URL from the broker is `https`, or of this machine if the broker is.
+    pub(crate) fn check_url(&self, url: &Url) -> Result<(), CommandError> {
+        // Any local process can listen on a loopback port. So only a local broker may use such a URL.
+        let is_local = is_loopback(url) && is_loopback(&self.registry.url);
+        if url.scheme() == "https" || url.scheme() == "http" && is_local {
+            return Ok(());
+        }
+        let mut url = url.clone();
+        url.set_query(None);
+        Err(CallError::UnsupportedScheme(url).into())
     }
 
     /// Sends a GET request, and parses the response.
@@ -282,6 +291,11 @@ struct Errors {
 }
 
 impl ApiResponse {
+    /// Returns a header, if it is one text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
     /// Returns the body.
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
@@ -306,12 +320,17 @@ impl ApiResponse {
         if !matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             return None;
         }
+        Some(self.retry_after())
+    }
+
+    /// Returns the delay before the next request that the broker asks for, or else a second.
+    pub(crate) fn retry_after(&self) -> Duration {
         let seconds = self
             .headers
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .unwrap_or(1);
-        Some(Duration::from_secs(MAX_RETRY_DELAY.min(seconds)))
+        Duration::from_secs(MAX_RETRY_DELAY.min(seconds))
     }
 
     /// Returns the error of an unsuccessful response.

@@ -15,16 +15,33 @@ const NO_REGISTRY: &str = "stile.invalid";
 
 /// Loads credentials and a region as AWS tools do: variables, then the profile, and so on.
 pub(crate) async fn load(now: i64) -> Result<AwsSession, CommandError> {
-    let settings = no_registry()?;
-    let environment = Environment::read();
-    let now = DateTime::from_timestamp(now, 0).unwrap_or_default();
-    let (loaded, region) = Box::pin(load_with_region_source(&settings, &environment, now)).await?;
+    let (session, region) = load_with_source(now, None).await?;
     // The helper signs for the STS of any region, but a table is in one.
     if region == RegionSource::Default {
         return Err(CommandError::failed("no AWS region is set, and a table is in one region")
             .hint("set `AWS_REGION`, or `region` in the AWS profile"));
     }
-    Ok(Box::pin(AwsSession::new(loaded.credentials, loaded.region)).await)
+    Ok(session)
+}
+
+/// Loads credentials for a resource whose ARN names its region, of this profile if there is one.
+pub(crate) async fn load_for_arn(
+    now: i64,
+    profile: Option<&str>,
+) -> Result<AwsSession, CommandError> {
+    load_with_source(now, profile).await.map(|(session, _)| session)
+}
+
+async fn load_with_source(
+    now: i64,
+    profile: Option<&str>,
+) -> Result<(AwsSession, RegionSource), CommandError> {
+    let mut settings = no_registry()?;
+    settings.profile = profile.map(str::to_owned);
+    let environment = Environment::read();
+    let now = DateTime::from_timestamp(now, 0).unwrap_or_default();
+    let (loaded, region) = Box::pin(load_with_region_source(&settings, &environment, now)).await?;
+    Ok((Box::pin(AwsSession::new(loaded.credentials, loaded.region)).await, region))
 }
 
 /// Returns settings in which only the environment chooses credentials and a region.

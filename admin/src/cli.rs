@@ -2,9 +2,11 @@
 
 mod audit;
 mod backup;
+mod export;
 mod grant;
 mod module;
 mod namespace;
+mod provider;
 mod webhook;
 
 use std::ffi::OsString;
@@ -15,18 +17,21 @@ use stile_protocol::audience::Audience;
 
 pub(crate) use self::audit::*;
 pub(crate) use self::backup::*;
+pub(crate) use self::export::*;
 pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
+pub(crate) use self::provider::*;
 pub(crate) use self::webhook::*;
 use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
 
-/// Manage a private Terraform registry: grants, revocations and published modules
+/// Manage a private Terraform registry: grants, revocations, published modules and providers
 ///
 /// `store`, `namespace`, `grant`, `token`, `audit`, `webhook`, `backup` and `restore` open the store directly.
 /// The broker need not run.
-/// `module` calls the broker, with a token for your AWS identity. `grant` and `audit` do one or the other.
+/// `module`, `provider` and `export` call the broker, with a token for your AWS identity. `grant` and
+/// `audit` do one or the other.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
 ///
@@ -120,6 +125,12 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: ModuleVerb,
     },
+    /// Publish, show and list providers, manage their signing keys, and deprecate or yank a version
+    Provider {
+        #[command(subcommand)]
+        verb: Box<ProviderVerb>,
+    },
+    Export(Box<Export>),
     /// Copy a data folder into a backup, while brokers serve it
     ///
     /// It copies the database as it is at one moment, and every archive that it names. Repeat it with
@@ -395,7 +406,7 @@ pub(crate) enum ModuleVerb {
     ///
     /// Example: `stile-admin module deprecate acme/vpc/aws 1.2.0 --reason 'it opens port 22'
     /// --replacement 1.3.0`
-    Deprecate(ModuleDeprecate),
+    Deprecate(ModuleStatement),
     /// End the deprecation of a version
     ///
     /// Example: `stile-admin module undeprecate acme/vpc/aws 1.2.0`
@@ -407,7 +418,7 @@ pub(crate) enum ModuleVerb {
     ///
     /// Example: `stile-admin module unpublish acme/vpc/aws 1.2.0 --reason 'it deletes the wrong
     /// bucket' --replacement 1.3.0`
-    Unpublish(ModuleUnpublish),
+    Unpublish(ModuleStatement),
     /// Bring an unpublished version back
     ///
     /// Example: `stile-admin module restore acme/vpc/aws 1.2.0`
@@ -514,6 +525,15 @@ pub(crate) fn local_user() -> String {
 )]
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
+}
+
+/// Returns the passphrase of a private key, if the environment has one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place where the program reads its environment"
+)]
+pub(crate) fn key_passphrase() -> Option<String> {
+    std::env::var("STILE_KEY_PASSPHRASE").ok().filter(|text| !text.is_empty())
 }
 
 /// Returns the file of the audit log, if the operator set one.

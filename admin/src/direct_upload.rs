@@ -3,7 +3,9 @@
 //! The request to the bucket has exactly the headers from the broker, and never the token.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
+use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
@@ -14,7 +16,8 @@ use terraform_credentials_stile::token::Token;
 use crate::api::{Api, ApiResponse};
 use crate::claims::Claims;
 use crate::error::CommandError;
-use crate::upload::Archive;
+use crate::progress::bar;
+use crate::upload::{Archive, UPLOAD_TIMEOUT, send_file};
 
 /// The timeout of a request in which the broker fetches, inspects and stores an archive, as a multiple
 /// of the request timeout.
@@ -42,8 +45,17 @@ pub(crate) enum UploadRoute {
 #[derive(Debug, Deserialize)]
 pub(crate) struct PresignedUpload {
     upload: String,
-    url: String,
-    headers: BTreeMap<String, String>,
+    #[serde(flatten)]
+    put: PresignedPut,
+}
+
+/// The request that puts one file into the bucket.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct PresignedPut {
+    /// The URL. Its query contains a signature, which is a secret.
+    pub(crate) url: String,
+    /// The headers, which the signature covers.
+    pub(crate) headers: BTreeMap<String, String>,
 }
 
 /// Announces the archive, and returns the route that the registry selects.
@@ -101,12 +113,8 @@ pub(crate) async fn send(
     archive: &Archive,
     upload: &PresignedUpload,
 ) -> Result<ApiResponse, CommandError> {
-    let plain =
-        !upload.upload.is_empty() && upload.upload.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !plain {
-        return Err(CommandError::failed("the registry responded with an invalid upload id"));
-    }
-    put(api, archive, upload).await?;
+    checked_id(&upload.upload)?;
+    put(api, archive.file(), archive.bytes(), &upload.put, &bar(archive.bytes())).await?;
     let url = api.at(&format!("{path}/uploads/{}", upload.upload))?;
     let request = async |client: &Client, token: &Token| {
         let timeout = COMPLETION_FACTOR * api.request_timeout();
@@ -116,12 +124,27 @@ pub(crate) async fn send(
     api.call(request).await.map_err(|error| error.or_hint(RETRY_HINT))
 }
 
-async fn put(api: &Api, archive: &Archive, upload: &PresignedUpload) -> Result<(), CommandError> {
-    let url = Url::parse(&upload.url)
+/// Checks an upload id of the registry, which becomes part of a path.
+pub(crate) fn checked_id(id: &str) -> Result<&str, CommandError> {
+    let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    plain
+        .then_some(id)
+        .ok_or_else(|| CommandError::failed("the registry responded with an invalid upload id"))
+}
+
+/// Puts one file of this size into the bucket, with exactly the headers from the registry.
+pub(crate) async fn put(
+    api: &Api,
+    file: &File,
+    bytes: u64,
+    put: &PresignedPut,
+    bar: &ProgressBar,
+) -> Result<(), CommandError> {
+    let url = Url::parse(&put.url)
         .map_err(|_| CommandError::failed("the registry responded with an invalid upload URL"))?;
-    let mut request = api.client_for(&url)?.put(url.clone());
-    let bytes = archive.bytes().to_string();
-    for (name, value) in &upload.headers {
+    let mut request = api.client_for(&url)?.put(url.clone()).timeout(UPLOAD_TIMEOUT);
+    let bytes = bytes.to_string();
+    for (name, value) in &put.headers {
         let unusable =
             || CommandError::failed("the registry responded with an invalid upload header");
         let name = HeaderName::try_from(name).map_err(|_| unusable())?;
@@ -134,7 +157,8 @@ async fn put(api: &Api, archive: &Archive, upload: &PresignedUpload) -> Result<(
     }
     // The query contains a signature, which is a secret, so messages do not contain it.
     let place = url.host_str().unwrap_or_default();
-    let answer = archive.send(api, request).await.map_err(|error| error.or_hint(RETRY_HINT))?;
+    let answer = send_file(api, request, file, bar).await;
+    let answer = answer.map_err(|error| error.or_hint(RETRY_HINT))?;
     if answer.status.is_success() {
         return Ok(());
     }

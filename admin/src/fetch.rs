@@ -1,9 +1,10 @@
-//! Downloads an archive from a URL to a temporary file.
+//! Downloads archives from URLs, as bytes or to a temporary file.
 
 use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Client, Response, Url, redirect};
 use stile_core::package::MAX_ARCHIVE;
@@ -35,10 +36,112 @@ pub(crate) struct Download {
     pub(crate) name: String,
 }
 
-/// Downloads an archive.
-///
-/// It follows redirects only to `https` URLs, or between plain HTTP URLs on loopback addresses. It sends
-/// no token and no credentials.
+/// What a download is for. Error messages say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A publish of the archive.
+    Publish,
+    /// A static export of a registry.
+    Export,
+}
+
+impl Purpose {
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Publish => "published",
+            Self::Export => "exported",
+        }
+    }
+
+    const fn hint(self) -> &'static str {
+        match self {
+            Self::Publish => "check the URL, or download the archive and publish the file",
+            Self::Export => "run the command again: it continues with the missing archives",
+        }
+    }
+}
+
+/// An archive that a server sends.
+#[derive(Debug)]
+pub(crate) struct Incoming<'a> {
+    response: Response,
+    url: &'a Url,
+    environment: &'a Environment,
+    purpose: Purpose,
+    limit: u64,
+    received: u64,
+}
+
+impl<'a> Incoming<'a> {
+    /// Asks for an archive of at most `limit` bytes.
+    ///
+    /// It follows redirects only to `https` URLs, or between plain HTTP URLs on loopback addresses. It
+    /// sends no token and no credentials.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if the server does not send an archive, or announces a larger one.
+    pub(crate) async fn open(
+        url: &'a Url,
+        environment: &'a Environment,
+        purpose: Purpose,
+        limit: u64,
+    ) -> Result<Self, CommandError> {
+        let failed = |error: reqwest::Error| failure(url, error, environment, purpose);
+        let response = client(url, environment)?.get(url.clone()).send().await.map_err(failed)?;
+        let incoming = Self { response, url, environment, purpose, limit, received: 0 };
+        let status = incoming.response.status();
+        if status.is_server_error() {
+            return Err(CommandError::failed(format!(
+                "`{}` cannot be {}: the server responded with {status}",
+                shown(url),
+                purpose.done()
+            )));
+        }
+        if !status.is_success() {
+            return Err(incoming.refused(format_args!("the server responded with {status}")));
+        }
+        if incoming.announced().is_some_and(|bytes| bytes > limit) {
+            return Err(incoming.too_large());
+        }
+        Ok(incoming)
+    }
+
+    /// Returns the size in bytes, if the server announces it.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    /// Returns the next bytes. `None` after the last ones.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if the server does not send the whole archive, or if it is too large.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CommandError> {
+        let (url, environment, purpose) = (self.url, self.environment, self.purpose);
+        let chunk = self.response.chunk().await;
+        let chunk = chunk.map_err(|error| failure(url, error, environment, purpose))?;
+        self.received += chunk.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if self.received > self.limit {
+            return Err(self.too_large());
+        }
+        Ok(chunk)
+    }
+
+    fn too_large(&self) -> CommandError {
+        self.refused(format_args!("it has more than {} bytes", self.limit))
+    }
+
+    fn refused(&self, problem: std::fmt::Arguments<'_>) -> CommandError {
+        CommandError::refused(format!(
+            "`{}` cannot be {}: {problem}",
+            shown(self.url),
+            self.purpose.done()
+        ))
+    }
+}
+
+/// Downloads an archive to a temporary file.
 ///
 /// # Errors
 ///
@@ -47,44 +150,20 @@ pub(crate) async fn download(
     url: &Url,
     environment: &Environment,
 ) -> Result<Download, CommandError> {
-    let shown = shown(url);
-    let refused = |problem: &dyn std::fmt::Display| {
-        CommandError::refused(format!("`{shown}` cannot be published: {problem}"))
-    };
-    let failed = |error: reqwest::Error| failure(url, error, environment);
-    let response = client(url, environment)?.get(url.clone()).send().await.map_err(failed)?;
-    let status = response.status();
-    if status.is_server_error() {
-        return Err(CommandError::failed(format!(
-            "`{shown}` cannot be published: the server responded with {status}"
-        )));
-    }
-    if !status.is_success() {
-        return Err(refused(&format_args!("the server responded with {status}")));
-    }
-    let announced = announced(&response);
-    let too_large = || refused(&format_args!("it has more than {MAX_ARCHIVE} bytes"));
-    if announced.is_some_and(|bytes| bytes > MAX_ARCHIVE) {
-        return Err(too_large());
-    }
+    let mut incoming = Incoming::open(url, environment, Purpose::Publish, MAX_ARCHIVE).await?;
     let unwritable = |error: std::io::Error| {
         CommandError::failed_because("cannot write the archive to a temporary file", &error)
             .hint("set `TMPDIR` to a folder with enough space")
     };
     let mut file = tempfile::tempfile().map_err(unwritable)?;
-    let bar = download_bar(announced);
-    let (mut response, mut received) = (response, 0_u64);
-    while let Some(chunk) = response.chunk().await.map_err(failed)? {
-        received += chunk.len() as u64;
-        if received > MAX_ARCHIVE {
-            return Err(too_large());
-        }
-        file.write_all(&chunk).map_err(unwritable)?;
-        bar.inc(chunk.len() as u64);
+    let bar = download_bar(incoming.announced());
+    while let Some(bytes) = incoming.next().await? {
+        file.write_all(&bytes).map_err(unwritable)?;
+        bar.inc(bytes.len() as u64);
     }
     bar.finish_and_clear();
     std::io::Seek::rewind(&mut file).map_err(unwritable)?;
-    Ok(Download { shown, file, name: name(url) })
+    Ok(Download { shown: shown(url), file, name: name(url) })
 }
 
 /// Returns the last part of the URL's path.
@@ -105,8 +184,13 @@ fn public(url: &Url) -> Url {
 }
 
 /// Tells why a download failed. The settings of a registry have nothing to do with it.
-fn failure(url: &Url, error: reqwest::Error, environment: &Environment) -> CommandError {
-    let hint = "check the URL, or download the archive and publish the file";
+fn failure(
+    url: &Url,
+    error: reqwest::Error,
+    environment: &Environment,
+    purpose: Purpose,
+) -> CommandError {
+    let hint = purpose.hint();
     let failed = |problem: &str| {
         CommandError::failed(format!("`{}` cannot be downloaded: {problem}", shown(url))).hint(hint)
     };
@@ -120,10 +204,6 @@ fn failure(url: &Url, error: reqwest::Error, environment: &Environment) -> Comma
         error @ CallError::Proxy { .. } => error.into(),
         error => CommandError::from(error).hint(hint),
     }
-}
-
-fn announced(response: &Response) -> Option<u64> {
-    response.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 fn client(url: &Url, environment: &Environment) -> Result<Client, CommandError> {

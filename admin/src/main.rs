@@ -9,12 +9,14 @@ mod commands;
 mod direct_upload;
 mod error;
 mod expiry;
+mod export;
 mod fetch;
 mod git;
 mod grant_file;
 mod output;
 mod pack;
 mod progress;
+mod provider;
 mod source;
 mod target;
 mod upload;
@@ -37,8 +39,8 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt};
 use crate::claims::Claims;
 use crate::cli::{Cli, ConfigVerb, Noun};
 use crate::commands::{
-    CommandResult, Context, audit, backup, config_show, grant, module, namespace, store, token,
-    webhook,
+    CommandResult, Context, audit, backup, config_show, grant, module, namespace,
+    provider as provider_command, store, token, webhook,
 };
 use crate::error::CommandError;
 use crate::output::{Output, OutputFormat};
@@ -110,6 +112,8 @@ fn run(
             Noun::Audit(args) => Box::pin(audit::run(context, *args)).await,
             Noun::Webhook { verb } => webhook::run(context, verb).await,
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
+            Noun::Provider { verb } => Box::pin(provider_command::run(context, *verb)).await,
+            Noun::Export(args) => Box::pin(commands::export::run(context, *args)).await,
             Noun::Backup(args) => backup::back_up(context, args).await,
             Noun::Restore(args) => backup::restore(context, args).await,
             Noun::Config { verb: ConfigVerb::Show(wanted) } => {

@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal as _};
 use std::pin::pin;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::output::is_quiet;
 
@@ -25,12 +25,30 @@ const APPLYING: &str = "made {pos} of {len} changes {wide_bar}";
 const ARCHIVES: &str = "{msg} {pos} of {len} archives {wide_bar}";
 const PACKAGES: &str = "checked {pos} of {len} packages {wide_bar}";
 const EVENTS: &str = "{spinner} verified {pos} events";
+const FILE: &str = "{msg} {bytes} of {total_bytes} {wide_bar}";
 const WAITING: &str = "{spinner} {msg}";
 
 /// Creates a bar for an upload of that many bytes.
 pub(crate) fn bar(bytes: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(bytes), target());
     styled(bar, SENDING)
+}
+
+/// The bars of several files that a command sends at the same time.
+#[derive(Debug)]
+pub(crate) struct FileBars(MultiProgress);
+
+impl FileBars {
+    /// Creates an empty list of bars.
+    pub(crate) fn new() -> Self {
+        Self(MultiProgress::with_draw_target(target()))
+    }
+
+    /// Adds a bar for a file with this name and this number of bytes.
+    pub(crate) fn add(&self, name: String, bytes: u64) -> ProgressBar {
+        let bar = self.0.add(ProgressBar::new(bytes));
+        styled(bar, FILE).with_message(name)
+    }
 }
 
 /// Creates a bar for a download, of that many bytes if the server announces them.
@@ -125,6 +143,7 @@ mod tests {
             ARCHIVES,
             PACKAGES,
             EVENTS,
+            FILE,
             DOWNLOADING_UNKNOWN,
             WAITING,
         ];

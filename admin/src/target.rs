@@ -208,6 +208,11 @@ impl ApiTarget {
         self.timeout.map(Duration::from_secs)
     }
 
+    /// Returns the AWS profile of the flag.
+    pub(crate) fn profile(&self) -> Option<&str> {
+        self.profile.as_deref()
+    }
+
     /// Returns the registry that the flag or the variable names, or else the only configured one.
     ///
     /// A named registry that is not configured is at its own host name.

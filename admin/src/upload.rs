@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::channel::Channel;
+use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, RequestBuilder};
 use sha2::{Digest as _, Sha256};
@@ -22,7 +23,7 @@ use crate::pack::{ArchiveFindings, PackError, PackedFolder, Pattern, findings, p
 use crate::progress::bar;
 
 /// Timeout of an upload. It is longer than the broker's own timeout of 15 minutes.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(960);
+pub(crate) const UPLOAD_TIMEOUT: Duration = Duration::from_secs(960);
 
 /// Maximum number of skipped files in the notice.
 const MAX_SKIPPED_SHOWN: usize = 50;
@@ -182,42 +183,52 @@ impl Archive {
         self.send(api, request.header(CONTENT_LENGTH, self.bytes)).await
     }
 
-    /// Sends the whole archive in chunks, with the headers of the request, and shows a progress bar.
-    pub(crate) async fn send(
-        &self,
-        api: &Api,
-        request: RequestBuilder,
-    ) -> Result<ApiResponse, CommandError> {
-        let unreadable = |error: io::Error| {
-            CommandError::failed_because("cannot read the archive again", &error)
-        };
-        let mut file = tokio::fs::File::from_std(self.file.try_clone().map_err(unreadable)?);
-        file.seek(SeekFrom::Start(0)).await.map_err(unreadable)?;
-        let (mut sender, body) = Channel::<Bytes, io::Error>::new(4);
-        let bar = bar(self.bytes);
-        let sending = async {
-            loop {
-                let mut chunk = vec![0; CHUNK];
-                match file.read(&mut chunk).await {
-                    Ok(0) => return,
-                    Ok(count) => {
-                        chunk.truncate(count);
-                        bar.inc(count as u64);
-                        // The server has closed the connection, so it needs no more data.
-                        if sender.send_data(chunk.into()).await.is_err() {
-                            return;
-                        }
-                    }
-                    // The request must fail, so that the server does not accept a truncated archive.
-                    Err(error) => return sender.abort(error),
-                }
-            }
-        };
-        let request = request.timeout(UPLOAD_TIMEOUT).body(Body::wrap(body));
-        let (answer, ()) = tokio::join!(api.send(request), sending);
-        bar.finish_and_clear();
-        answer
+    /// Returns the file of the archive.
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
     }
+
+    /// Sends the whole archive in chunks, with the headers of the request, and shows a progress bar.
+    async fn send(&self, api: &Api, request: RequestBuilder) -> Result<ApiResponse, CommandError> {
+        let request = request.timeout(UPLOAD_TIMEOUT);
+        send_file(api, request, &self.file, &bar(self.bytes)).await
+    }
+}
+
+/// Sends a whole file in chunks, with the headers and the timeout of the request, and moves the bar.
+pub(crate) async fn send_file(
+    api: &Api,
+    request: RequestBuilder,
+    file: &File,
+    bar: &ProgressBar,
+) -> Result<ApiResponse, CommandError> {
+    let unreadable =
+        |error: io::Error| CommandError::failed_because("cannot read the archive again", &error);
+    let mut file = tokio::fs::File::from_std(file.try_clone().map_err(unreadable)?);
+    file.seek(SeekFrom::Start(0)).await.map_err(unreadable)?;
+    let (mut sender, body) = Channel::<Bytes, io::Error>::new(4);
+    bar.set_position(0);
+    let sending = async {
+        loop {
+            let mut chunk = vec![0; CHUNK];
+            match file.read(&mut chunk).await {
+                Ok(0) => return,
+                Ok(count) => {
+                    chunk.truncate(count);
+                    bar.inc(count as u64);
+                    // The server has closed the connection, so it needs no more data.
+                    if sender.send_data(chunk.into()).await.is_err() {
+                        return;
+                    }
+                }
+                // The request must fail, so that the server does not accept a truncated archive.
+                Err(error) => return sender.abort(error),
+            }
+        }
+    };
+    let (answer, ()) = tokio::join!(api.send(request.body(Body::wrap(body))), sending);
+    bar.finish_and_clear();
+    answer
 }
 
 /// What is to be published, as an error names it.
@@ -307,7 +318,8 @@ fn pack_failure(error: &PackError) -> CommandError {
     }
 }
 
-fn digest(file: &mut File) -> io::Result<String> {
+/// Returns the SHA-256 of a whole file, in lower-case hex.
+pub(crate) fn digest(file: &mut File) -> io::Result<String> {
     file.rewind()?;
     let (mut hash, mut chunk) = (Sha256::new(), vec![0; CHUNK]);
     loop {

@@ -6,14 +6,16 @@
 
 pub use crate::authn::sigv4::fuzz::{request_body, request_document, sts_answer};
 pub use crate::http::fuzz::{bearer_header, lambda_event};
-pub use stile_core::fuzz::{Verdict, archive, arn, is_plain, source, token};
+pub use stile_core::fuzz::{
+    Verdict, archive, arn, is_plain, provider_signature, signing_key, source, sums, token,
+};
 pub use stile_metadata::fuzz::module_files;
 
 /// A fuzz target.
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// All targets, with the name of the program and of the folder with seeds.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("request_body", request_body),
     ("request_document", request_document),
     ("sts_answer", sts_answer),
@@ -24,6 +26,9 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("lambda_event", lambda_event),
     ("module_files", module_files),
     ("source", source),
+    ("sums", sums),
+    ("signing_key", signing_key),
+    ("provider_signature", provider_signature),
 ];
 
 #[cfg(test)]

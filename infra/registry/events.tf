@@ -28,7 +28,7 @@ resource "aws_cloudwatch_event_rule" "published" {
     "detail-type" = ["Object Created"]
     detail = {
       bucket = { name = [aws_s3_bucket.modules.id] }
-      object = { key = [{ prefix = "modules/" }] }
+      object = { key = [{ prefix = "modules/" }, { prefix = "providers/" }] }
     }
   })
   tags = var.tags

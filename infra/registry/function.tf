@@ -64,6 +64,11 @@ resource "aws_lambda_function" "registry" {
 
   reserved_concurrent_executions = coalesce(var.reserved_concurrency, -1)
 
+  # The function checks a provider's file in /tmp. The largest has 1 GB, and Lambda's default is 512 MB.
+  ephemeral_storage {
+    size = 1536
+  }
+
   environment {
     variables = local.environment
   }

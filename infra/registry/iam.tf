@@ -2,7 +2,7 @@
 
 locals {
   # The partitions that requests write, apart from audit events and from grants.
-  written_rows = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "reach", "refused *", "search *", "sending *", "upload *", "uploads *", "usage *"]
+  written_rows = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "provider *", "providers", "reach", "refused *", "search *", "sending *", "signing keys *", "upload *", "uploads *", "usage *", "waiting *"]
 
   log_groups_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group"
   log_group_arn  = "${local.log_groups_arn}:/aws/lambda/${var.name}"
@@ -148,6 +148,20 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
+  # store/src/records/dynamodb/providers.rs: a version of a provider has the condition that the signing keys are as they were read, and a
+  # file that waits for one, that nobody deletes its object.
+  statement {
+    sid       = "ProvidersKeep"
+    actions   = ["dynamodb:ConditionCheckItem"]
+    resources = [aws_dynamodb_table.registry.arn]
+
+    condition {
+      test     = "ForAllValues:StringLike"
+      variable = "dynamodb:LeadingKeys"
+      values   = ["provider *", "signing keys *"]
+    }
+  }
+
   # store/src/blobs/s3/uploads.rs: this role signs the URLs of uploads, fetches uploaded objects, and deletes object and row.
   statement {
     sid       = "UploadsSignAndFetch"
@@ -255,7 +269,7 @@ data "aws_iam_policy_document" "store" {
   statement {
     sid       = "ArchivesKeep"
     actions   = ["s3:GetObject", "s3:PutObject"]
-    resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
+    resources = ["${aws_s3_bucket.modules.arn}/modules/*", "${aws_s3_bucket.modules.arn}/providers/*"]
   }
 
   # store/src/blobs/s3/metadata.rs: the broker puts the metadata of an archive before the archive, and reads it for its API.
@@ -265,11 +279,12 @@ data "aws_iam_policy_document" "store" {
     resources = ["${aws_s3_bucket.modules.arn}/metadata/*"]
   }
 
-  # store/src/blobs/s3/links.rs: this role signs the URLs of archives, each for one version of one archive.
+  # store/src/blobs/s3/links.rs: this role signs the URLs of archives, each for one version of one archive, and
+  # those of the signed lists of providers.
   statement {
     sid       = "LocationSign"
     actions   = ["s3:GetObjectVersion"]
-    resources = ["${aws_s3_bucket.modules.arn}/modules/*"]
+    resources = ["${aws_s3_bucket.modules.arn}/modules/*", "${aws_s3_bucket.modules.arn}/providers/*"]
   }
 
   # store/src/blobs/source_buckets: the broker reads an object when a version with it is published, compares one without versions at

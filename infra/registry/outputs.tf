@@ -6,7 +6,8 @@ output "host" {
 output "services" {
   description = "Where each of Terraform's protocols is, as the host's discovery document says."
   value = {
-    "modules.v1" = "https://${local.host}/v1/modules/"
+    "modules.v1"   = "https://${local.host}/v1/modules/"
+    "providers.v1" = "https://${local.host}/v1/providers/"
   }
 }
 

@@ -85,7 +85,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "modules" {
   }
 }
 
-# Nothing under modules/ and metadata/ expires: rows name exactly those versions.
+# Nothing under modules/, providers/ and metadata/ expires: rows name exactly those versions.
 resource "aws_s3_bucket_lifecycle_configuration" "modules" {
   bucket = aws_s3_bucket.modules.id
 

@@ -12,11 +12,12 @@ use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_store::{Deleted, GRANT_LEASE, LeaseTaken, LeaseWatch, Leased, Store};
 use stile_tests::aws::emulated::EmulatedAws;
 use stile_tests::aws::moto::Moto;
+use stile_tests::broker::Backend;
 use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::served::system_time;
-use stile_tests::broker::{Backend, embedded};
 use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::programs::{ADMIN, program};
+use stile_tests::store_home::StoreHome;
 use stile_tests::time_limits;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -48,26 +49,7 @@ struct Registry {
 
 impl Registry {
     async fn new() -> Option<Self> {
-        let mut home = Home::temporary();
-        let (aws, store) = match super::BACKEND {
-            Backend::Embedded => {
-                let data = home.path().join("data");
-                let store = embedded(&data, time_limits::embedded());
-                home.variable("STILE_DATA", data);
-                for (name, value) in time_limits::VARIABLES {
-                    home.variable(name, value);
-                }
-                (None, store)
-            }
-            Backend::Aws => {
-                let aws = EmulatedAws::start().await?;
-                for (name, value) in aws.environment() {
-                    home.variable(name, value);
-                }
-                let store = aws.store(None);
-                (Some(aws), store)
-            }
-        };
+        let StoreHome { home, store, aws } = StoreHome::new(super::BACKEND).await?;
         Some(Self { home, store, aws })
     }
 

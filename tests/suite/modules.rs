@@ -439,7 +439,11 @@ async fn discovery_names_what_is_built_and_anyone_may_ask() {
     let reply = test.get_anonymously("/.well-known/terraform.json").await;
     assert_eq!(
         (reply.status.as_u16(), reply.header("content-type"), reply.json()),
-        (200, "application/json", json!({"modules.v1": "/v1/modules/"}))
+        (
+            200,
+            "application/json",
+            json!({"modules.v1": "/v1/modules/", "providers.v1": "/v1/providers/"})
+        )
     );
     assert_eq!(test.get_anonymously("/healthz").await.status, 200);
     assert_eq!(test.get_anonymously("/readyz").await.status, 200);

@@ -35,6 +35,8 @@ mod exchange_with_sts;
 mod explain;
 #[path = "explain_request.rs"]
 mod explain_request;
+#[path = "export.rs"]
+mod export;
 #[path = "grant_plan.rs"]
 mod grant_plan;
 #[path = "grants_api.rs"]
@@ -77,6 +79,16 @@ mod objects_terraform;
 mod openapi;
 #[path = "paths.rs"]
 mod paths;
+#[path = "provider_store.rs"]
+mod provider_store;
+#[path = "providers.rs"]
+mod providers;
+#[path = "providers_program.rs"]
+mod providers_program;
+#[path = "providers_served.rs"]
+mod providers_served;
+#[path = "providers_terraform.rs"]
+mod providers_terraform;
 #[path = "quotas.rs"]
 mod quotas;
 #[path = "request_ids.rs"]

@@ -15,7 +15,7 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-pub(super) const ROUTES: [(&str, &str, &str); 30] = [
+pub(super) const ROUTES: [(&str, &str, &str); 47] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
@@ -33,6 +33,13 @@ pub(super) const ROUTES: [(&str, &str, &str); 30] = [
     ),
     ("DELETE", "/v1/grants", "/v1/grants?principal=aws:111122223333:role/nobody&namespace=acme"),
     ("GET", "/v1/audit", "/v1/audit?namespace=acme"),
+    ("GET", "/v1/namespaces/{namespace}/signing-keys", "/v1/namespaces/acme/signing-keys"),
+    ("POST", "/v1/namespaces/{namespace}/signing-keys", "/v1/namespaces/acme/signing-keys"),
+    (
+        "DELETE",
+        "/v1/namespaces/{namespace}/signing-keys/{key_id}",
+        "/v1/namespaces/acme/signing-keys/0000000000000000",
+    ),
     ("GET", "/v1/modules", "/v1/modules"),
     ("GET", "/v1/modules/search", "/v1/modules/search"),
     ("GET", "/v1/modules/{namespace}", "/v1/modules/acme"),
@@ -85,7 +92,53 @@ pub(super) const ROUTES: [(&str, &str, &str); 30] = [
         "/v1/modules/{namespace}/{name}/{system}/{version}/uploads/{upload}",
         "/v1/modules/acme/vpc/aws/1.0.0/uploads/00000000000000000000000000000000",
     ),
+    ("GET", "/v1/providers", "/v1/providers"),
+    ("GET", "/v1/providers/{namespace}", "/v1/providers/acme"),
+    ("GET", "/v1/providers/{namespace}/{type}", "/v1/providers/acme/dns"),
+    ("GET", "/v1/providers/{namespace}/{type}/versions", "/v1/providers/acme/dns/versions"),
+    (
+        "GET",
+        "/v1/providers/{namespace}/{type}/{version}/download/{os}/{arch}",
+        "/v1/providers/acme/dns/1.0.0/download/linux/amd64",
+    ),
+    ("GET", "/v1/providers/{namespace}/{type}/{version}", "/v1/providers/acme/dns/1.0.0"),
+    ("DELETE", "/v1/providers/{namespace}/{type}/{version}", "/v1/providers/acme/dns/1.0.0"),
+    (
+        "POST",
+        "/v1/providers/{namespace}/{type}/{version}/restore",
+        "/v1/providers/acme/dns/1.0.0/restore",
+    ),
+    (
+        "PUT",
+        "/v1/providers/{namespace}/{type}/{version}/deprecation",
+        "/v1/providers/acme/dns/1.0.0/deprecation",
+    ),
+    (
+        "DELETE",
+        "/v1/providers/{namespace}/{type}/{version}/deprecation",
+        "/v1/providers/acme/dns/1.0.0/deprecation",
+    ),
+    (
+        "POST",
+        "/v1/providers/{namespace}/{type}/{version}/uploads",
+        "/v1/providers/acme/dns/1.0.0/uploads",
+    ),
+    (
+        "POST",
+        "/v1/providers/{namespace}/{type}/{version}/uploads/{upload}",
+        "/v1/providers/acme/dns/1.0.0/uploads/00000000000000000000000000000000",
+    ),
+    (
+        "POST",
+        "/v1/providers/{namespace}/{type}/{version}/uploads/{upload}/files/{file}",
+        "/v1/providers/acme/dns/1.0.0/uploads/00000000000000000000000000000000/files/x.zip",
+    ),
     ("GET", "/v1/archives/{file}", "/v1/archives/0000.zip"),
+    (
+        "GET",
+        "/v1/providers-files/{namespace}/{type}/{version}/{file}",
+        "/v1/providers-files/acme/dns/1.0.0/terraform-provider-dns_1.0.0_SHA256SUMS",
+    ),
 ];
 
 /// Starts a broker with one module, and creates a token for each state of a credential.
@@ -157,12 +210,12 @@ pub(super) async fn ask(
 async fn every_route_answers_every_credential_state_as_written_here() {
     let Some((test, states)) = states().await else { return };
     let mut table = format!(
-        "{:<75}{}\n",
+        "{:<83}{}\n",
         "",
         states.iter().map(|(state, _)| format!("{state:>13}")).collect::<String>()
     );
     for (method, route, path) in ROUTES {
-        let mut line = format!("{method:<7}{route:<68}");
+        let mut line = format!("{method:<7}{route:<76}");
         for (_, token) in &states {
             let status = ask(&test, method, path, token.as_ref()).await.status;
             line.push_str(&format!("{:>13}", status.as_u16()));
@@ -219,7 +272,7 @@ async fn every_decision_has_one_event_that_names_a_known_caller() {
             assert_eq!(served, !refused && decision != "conflict", "{event}");
             let words = ["event", "decision", "code", "namespace", "permission", "package"];
             let words: Vec<_> = words.iter().filter_map(|name| event[*name].as_str()).collect();
-            table.push_str(&format!("{method:<7}{route:<68}{state:<13} {}\n", words.join(" ")));
+            table.push_str(&format!("{method:<7}{route:<76}{state:<13} {}\n", words.join(" ")));
         }
     }
     insta::assert_snapshot!(table);

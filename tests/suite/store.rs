@@ -348,6 +348,7 @@ async fn a_namespace_has_one_record_from_its_first_grant_or_from_an_operator() {
         assert_eq!(created, Created::Done { grant: wanted, new_namespace: expected }, "{who} {on}");
     }
     let summary = |record: NamespaceRecord, grants: usize| NamespaceSummary {
+        providers: 0,
         namespace: record.namespace.clone(),
         record: Some(record),
         grants,

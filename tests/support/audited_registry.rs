@@ -16,9 +16,10 @@ use stile_store::{Change, ExpiryChange, Store, StoredSignedHead, Updated};
 
 use crate::aws::emulated::EmulatedAws;
 use crate::broker::operator::{AsOperator as _, kept, operator};
-use crate::broker::{Backend, HOST, embedded};
+use crate::broker::{Backend, HOST};
 use crate::process::home::{CommandOutput, Home};
 use crate::process::programs::{ADMIN, program};
+use crate::store_home::StoreHome;
 use crate::time_limits;
 
 /// The next end of a grant. Each is another one, so that no change is without effect.
@@ -44,33 +45,14 @@ impl AuditedRegistry {
 
     /// Creates a registry with or without an audit key.
     pub async fn with_key(backend: Backend, has_key: bool) -> Option<Self> {
-        let mut home = Home::temporary();
         let audience = Audience::parse(HOST).unwrap();
-        let (aws, store) = match backend {
-            Backend::Embedded => {
-                let data = home.path().join("data");
-                let store = embedded(&data, time_limits::embedded());
-                home.variable("STILE_DATA", data);
-                for (name, value) in time_limits::VARIABLES {
-                    home.variable(name, value);
-                }
-                (None, store)
-            }
-            Backend::Aws => {
-                let mut aws = EmulatedAws::start().await?;
-                if has_key {
-                    aws.place.audit_key = Some(create_key(&aws).await);
-                }
-                for (name, value) in aws.environment() {
-                    home.variable(name, value);
-                }
-                if let Some(key) = &aws.place.audit_key {
-                    home.variable("STILE_AUDIT_KEY", key);
-                }
-                let store = aws.store(None);
-                (Some(aws), store)
-            }
-        };
+        let StoreHome { mut home, mut store, mut aws } = StoreHome::new(backend).await?;
+        if let Some(aws) = aws.as_mut().filter(|_| has_key) {
+            let key = create_key(aws).await;
+            home.variable("STILE_AUDIT_KEY", &key);
+            aws.place.audit_key = Some(key);
+            store = aws.store(None);
+        }
         let store = store.for_registry(audience.clone());
         store.as_operator().record_host(&audience).await.unwrap();
         if has_key {

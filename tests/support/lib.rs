@@ -11,8 +11,11 @@
 //! | [`between`] | a layer in front of the broker that holds, answers or cuts one request |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
+//! | [`provider`] | providers: their files, the keys of their publishers, GnuPG, and publishers over HTTP |
+//! | [`store_home`] | a store without a broker, and a home whose `stile-admin` uses it |
 //! | [`audited_registry`] | a store with signed audit chains, and a hand that changes its rows |
 //! | [`git_server`] | a git repository over HTTPS on loopback |
+//! | [`static_server`] | servers of static files over HTTPS: one in the process, and nginx |
 //! | [`webhook_receiver`] | a receiver of webhooks over HTTPS on loopback |
 //! | [`raw_archive`] | archives byte by byte, with random changes, and unpacked by other programs |
 //! | [`dev_ca`] | a certificate authority for one test |
@@ -43,11 +46,14 @@ pub mod lambda;
 pub mod many_modules;
 pub mod permissions;
 pub mod process;
+pub mod provider;
 pub mod raw_archive;
 pub mod seed;
 pub mod skipped;
 pub mod small_disk;
 pub mod soak;
+pub mod static_server;
+pub mod store_home;
 pub mod sts;
 pub mod terraform;
 pub mod time_limits;

@@ -49,11 +49,9 @@ pub(crate) struct ModuleOne {
     pub(crate) api: ApiTarget,
 }
 
+/// What a publisher says when a version is deprecated or taken back.
 #[derive(Debug, Args)]
-pub(crate) struct ModuleDeprecate {
-    #[command(flatten)]
-    pub(crate) of: ModuleOne,
-
+pub(crate) struct Statement {
     /// Say why, in one sentence
     ///
     /// Required. Example: `--reason 'it opens port 22 to the internet'`
@@ -62,39 +60,25 @@ pub(crate) struct ModuleDeprecate {
 
     /// Name an `https` page that says more
     ///
-    /// Default: none. Example: `--link https://wiki.example.com/vpc`
+    /// Default: none. Example: `--link https://wiki.example.com/releases`
     #[arg(long, value_name = "URL")]
     pub(crate) link: Option<String>,
 
-    /// Name what to use instead: another version, or another module
+    /// Name what to use instead: another version, or another address
     ///
     /// Default: none. Example: `--replacement 1.3.0`
     #[arg(long, value_name = "VERSION | ADDRESS")]
     pub(crate) replacement: Option<String>,
 }
 
+/// The flags of `deprecate` and `unpublish`.
 #[derive(Debug, Args)]
-pub(crate) struct ModuleUnpublish {
+pub(crate) struct ModuleStatement {
     #[command(flatten)]
     pub(crate) of: ModuleOne,
 
-    /// Say why, in one sentence
-    ///
-    /// Required. Example: `--reason 'it deletes the wrong bucket'`
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-
-    /// Name an `https` page that says more
-    ///
-    /// Default: none. Example: `--link https://wiki.example.com/vpc`
-    #[arg(long, value_name = "URL")]
-    pub(crate) link: Option<String>,
-
-    /// Name what to use instead: another version, or another module
-    ///
-    /// Default: none. Example: `--replacement 1.3.0`
-    #[arg(long, value_name = "VERSION | ADDRESS")]
-    pub(crate) replacement: Option<String>,
+    #[command(flatten)]
+    pub(crate) statement: Statement,
 }
 
 #[derive(Debug, Args)]

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::principal::Principal;
 use stile_protocol::names::{Namespace, Permission, Permissions};
-use stile_store::{Change as GrantChange, ExpiryChange, LeaseWatch, ListedGrants};
+use stile_store::{Change as GrantChange, ExpiryChange, ListedGrants};
 
 use super::Context;
-use super::grant_backend::{GrantBackend, KnownNames, Made, Taken, differs};
+use super::grant_backend::{GrantBackend, KnownNames, Made, differs};
 use super::grant_client::{
     Answer, EntityTag, GrantClient, RIGHTS, RemoteGrant, RemoteTarget, needed,
 };
@@ -244,18 +244,6 @@ impl GrantBackend for ApiBackend<'_> {
             Answer::Conflict(error) => Made::Conflict(error.message().to_owned()),
             Answer::Refused(error) => return Err(refused(error)),
         })
-    }
-
-    async fn take_lease(&self, _: &mut LeaseWatch) -> Result<Taken<()>, CommandError> {
-        Ok(Taken::Done(()))
-    }
-
-    async fn renew_lease(&self, (): &mut ()) -> Result<bool, CommandError> {
-        Ok(true)
-    }
-
-    async fn end_lease(&self, (): ()) -> Result<(), CommandError> {
-        Ok(())
     }
 }
 

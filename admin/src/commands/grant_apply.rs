@@ -17,7 +17,7 @@ use stile_store::UnreadableGrant;
 
 use super::Context;
 use super::grant_api_backend::ApiBackend;
-use super::grant_backend::{GrantBackend, Made, StoreBackend, wait_for_lease};
+use super::grant_backend::{ApplyLease as _, GrantBackend, Made, StoreBackend, wait_for_lease};
 use super::grant_plan::{check_namespaces, lines, load, notice_names, plan};
 use crate::cli::GrantApply;
 use crate::error::CommandError;
@@ -155,7 +155,7 @@ async fn apply<B: GrantBackend>(
 ) -> Result<Applied, CommandError> {
     let mut lease = wait_for_lease(backend).await?;
     let applied = apply_under_lease(backend, &mut lease, order, show, now).await;
-    if backend.end_lease(lease).await.is_err() {
+    if lease.end(backend).await.is_err() {
         notice("could not end the lease on files of grants; the next run waits for some seconds");
     }
     applied
@@ -267,7 +267,7 @@ async fn make_all<B: GrantBackend>(
             Ok(Made::Conflict(why)) => {
                 applied.conflicts.push((change, why));
                 // Only a change renews the lease by itself.
-                match backend.renew_lease(lease).await {
+                match lease.renew(backend).await {
                     Ok(true) => continue,
                     Ok(false) => (None, lost()),
                     Err(error) => (None, error),

@@ -58,12 +58,12 @@ pub(super) enum Taken<L> {
 }
 
 /// Grants that a file can be applied to.
-pub(super) trait GrantBackend {
+pub(super) trait GrantBackend: Sized {
     /// Whether the lease stops all other programs that apply a file.
     const EXCLUSIVE: bool;
 
-    /// Evidence that no other program applies a file at the same time.
-    type Lease;
+    /// Evidence that no other program applies a file at the same time. `()` where nothing can tell.
+    type Lease: ApplyLease<Self>;
 
     /// Returns all grants, and the names of those that cannot be read.
     async fn list(&self) -> Result<ListedGrants, CommandError>;
@@ -72,7 +72,9 @@ pub(super) trait GrantBackend {
     async fn known_names(&self) -> Result<Option<KnownNames>, CommandError>;
 
     /// Returns why nobody can make these changes here, if so.
-    fn check(&self, changes: &[Change]) -> Result<(), CommandError>;
+    fn check(&self, _: &[Change]) -> Result<(), CommandError> {
+        Ok(())
+    }
 
     /// Returns what the user must know about these changes before confirming them.
     fn warnings(&self, _: &[Change]) -> Vec<String> {
@@ -80,7 +82,9 @@ pub(super) trait GrantBackend {
     }
 
     /// Gets ready to make these changes, before the first one. Returns them in their order.
-    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError>;
+    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
+        Ok(changes)
+    }
 
     /// Creates a grant, if there is none.
     ///
@@ -103,22 +107,40 @@ pub(super) trait GrantBackend {
     /// Deletes a grant, if it is still as expected.
     async fn delete(&self, lease: &mut Self::Lease, expected: &Grant)
     -> Result<Made, CommandError>;
+}
 
+/// A lease of a backend, which one program at a time has.
+pub(super) trait ApplyLease<B>: Sized {
     /// Takes the lease, unless another program has it. `watch` is what this one has seen of it.
-    async fn take_lease(&self, watch: &mut LeaseWatch) -> Result<Taken<Self::Lease>, CommandError>;
+    async fn take(backend: &B, watch: &mut LeaseWatch) -> Result<Taken<Self>, CommandError>;
 
     /// Renews the lease without a change. Returns whether this program still has it.
-    async fn renew_lease(&self, lease: &mut Self::Lease) -> Result<bool, CommandError>;
+    async fn renew(&mut self, backend: &B) -> Result<bool, CommandError>;
 
     /// Ends the lease, if this program still has it.
-    async fn end_lease(&self, lease: Self::Lease) -> Result<(), CommandError>;
+    async fn end(self, backend: &B) -> Result<(), CommandError>;
+}
+
+/// The lease of a backend that has none.
+impl<B> ApplyLease<B> for () {
+    async fn take(_: &B, _: &mut LeaseWatch) -> Result<Taken<Self>, CommandError> {
+        Ok(Taken::Done(()))
+    }
+
+    async fn renew(&mut self, _: &B) -> Result<bool, CommandError> {
+        Ok(true)
+    }
+
+    async fn end(self, _: &B) -> Result<(), CommandError> {
+        Ok(())
+    }
 }
 
 /// Waits until no other program applies a file, and takes the lease.
 pub(super) async fn wait_for_lease<B: GrantBackend>(backend: &B) -> Result<B::Lease, CommandError> {
     let mut watch = LeaseWatch::default();
     for attempt in 0..ATTEMPTS {
-        match backend.take_lease(&mut watch).await? {
+        match B::Lease::take(backend, &mut watch).await? {
             Taken::Done(lease) => return Ok(lease),
             Taken::Held(by) if attempt == 0 => {
                 notice(format_args!("waiting for the end of another `grant apply`, of `{by}`"));
@@ -202,14 +224,6 @@ impl GrantBackend for StoreBackend<'_> {
             namespaces: namespaces.into_iter().map(|found| found.namespace).collect(),
             revoked: revoked.into_iter().map(|revoked| revoked.principal).collect(),
         }))
-    }
-
-    fn check(&self, _: &[Change]) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
-        Ok(changes)
     }
 
     async fn create(
@@ -320,21 +334,26 @@ impl GrantBackend for StoreBackend<'_> {
             Ok(Deleted::Differs(grant)) => Made::Conflict(differs(&grant)),
         })
     }
+}
 
-    async fn take_lease(&self, watch: &mut LeaseWatch) -> Result<Taken<GrantLease>, CommandError> {
-        let OpenStore { store, operator } = self.open;
+impl ApplyLease<StoreBackend<'_>> for GrantLease {
+    async fn take(
+        backend: &StoreBackend<'_>,
+        watch: &mut LeaseWatch,
+    ) -> Result<Taken<Self>, CommandError> {
+        let OpenStore { store, operator } = backend.open;
         Ok(match store.take_grant_lease(operator, watch, Instant::now).await? {
             LeaseTaken::Done(lease) => Taken::Done(lease),
             LeaseTaken::Held { by } => Taken::Held(by),
         })
     }
 
-    async fn renew_lease(&self, lease: &mut GrantLease) -> Result<bool, CommandError> {
-        Ok(self.open.store.renew_grant_lease(lease).await? == Leased::Done(()))
+    async fn renew(&mut self, backend: &StoreBackend<'_>) -> Result<bool, CommandError> {
+        Ok(backend.open.store.renew_grant_lease(self).await? == Leased::Done(()))
     }
 
-    async fn end_lease(&self, lease: GrantLease) -> Result<(), CommandError> {
-        Ok(self.open.store.end_grant_lease(lease).await?)
+    async fn end(self, backend: &StoreBackend<'_>) -> Result<(), CommandError> {
+        Ok(backend.open.store.end_grant_lease(self).await?)
     }
 }
 

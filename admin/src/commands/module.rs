@@ -11,14 +11,16 @@ use stile_protocol::names::{ModuleAddress, Namespace, Permission};
 use terraform_credentials_stile::config::Environment;
 use terraform_credentials_stile::message::one_line;
 
+use super::life::{self, Named};
 use super::module_block::block;
 use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
+use super::paged::pages;
 use super::{
-    CommandResult, Context, module_all, module_life, module_object, module_search, module_show,
-    module_source, module_usage,
+    CommandResult, Context, module_all, module_object, module_search, module_show, module_source,
+    module_usage,
 };
 use crate::api::Api;
-use crate::cli::{ModuleList, ModulePublish, ModuleVerb};
+use crate::cli::{ModuleList, ModuleOne, ModulePublish, ModuleStatement, ModuleVerb};
 use crate::error::CommandError;
 use crate::fetch::download;
 use crate::output::notice;
@@ -35,12 +37,23 @@ pub(crate) async fn run(context: &Context, verb: ModuleVerb) -> CommandResult {
         ModuleVerb::Search(args) => module_search::run(context, &args).await?,
         ModuleVerb::Show(args) => module_show::run(context, &args).await?,
         ModuleVerb::Usage(args) => module_usage::run(context, &args).await?,
-        ModuleVerb::Deprecate(args) => module_life::deprecate(context, &args).await?,
-        ModuleVerb::Undeprecate(args) => module_life::undeprecate(context, &args).await?,
-        ModuleVerb::Unpublish(args) => module_life::unpublish(context, &args).await?,
-        ModuleVerb::Restore(args) => module_life::restore(context, &args).await?,
+        ModuleVerb::Deprecate(ModuleStatement { of, statement }) => {
+            life::deprecate::<ModuleAddress>(context, named(&of), &statement).await?;
+        }
+        ModuleVerb::Undeprecate(of) => {
+            life::undeprecate::<ModuleAddress>(context, named(&of)).await?;
+        }
+        ModuleVerb::Unpublish(ModuleStatement { of, statement }) => {
+            let done = "unpublished";
+            life::take_back::<ModuleAddress>(context, named(&of), &statement, done).await?;
+        }
+        ModuleVerb::Restore(of) => life::restore::<ModuleAddress>(context, named(&of)).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn named(of: &ModuleOne) -> Named<'_> {
+    Named { address: &of.address, version: &of.version, api: &of.api }
 }
 
 async fn publish(context: &Context, args: &ModulePublish) -> Result<(), CommandError> {
@@ -132,18 +145,7 @@ fn show(
     context.output.outcome(lines, &pending(address, version, archive))
 }
 
-/// One page of a list of modules.
-#[derive(Deserialize)]
-struct Page {
-    meta: Meta,
-    modules: Vec<Summary>,
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    next_offset: Option<u64>,
-}
-
+/// One module in a list.
 #[derive(Deserialize)]
 struct Summary {
     namespace: String,
@@ -206,7 +208,8 @@ async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> 
         .as_ref()
         .map_or_else(|| "/v1/modules".to_owned(), |namespace| format!("/v1/modules/{namespace}"));
     let api = Api::new(&args.api, Permission::Download, namespace, context.now)?;
-    let modules = spinning("reading the modules", Box::pin(pages(&api, &path))).await?;
+    let modules =
+        spinning("reading the modules", Box::pin(pages::<Summary>(&api, &path, "modules"))).await?;
     let name =
         |module: &Summary| format!("{}/{}/{}", module.namespace, module.name, module.provider);
     let rows: Vec<_> = modules
@@ -216,17 +219,4 @@ async fn list(context: &Context, args: &ModuleList) -> Result<(), CommandError> 
     let object = |module: &Summary| json!({ "module": name(module), "latest": module.version, "published_at": module.published_at });
     let json = modules.iter().map(object).collect::<Vec<_>>();
     context.output.rows("modules", &["module", "latest", "published at"], &rows, &json.into())
-}
-
-/// Reads every page of a list. It stops if the offset does not increase, to prevent an endless loop.
-async fn pages(api: &Api, path: &str) -> Result<Vec<Summary>, CommandError> {
-    let (mut modules, mut offset) = (Vec::new(), 0);
-    loop {
-        let page: Page = api.read(&format!("{path}?offset={offset}")).await?;
-        modules.extend(page.modules);
-        match page.meta.next_offset {
-            Some(next) if next > offset => offset = next,
-            _ => return Ok(modules),
-        }
-    }
 }

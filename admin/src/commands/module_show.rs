@@ -2,21 +2,16 @@
 //!
 //! Any field of the answer may be missing: a registry of another release has other fields.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 use stile_protocol::names::{ModuleAddress, Permission};
-use terraform_credentials_stile::message::one_line;
 
 use super::Context;
 use super::module_send::version_of;
+use super::page::{Page, text};
 use crate::api::Api;
 use crate::cli::ModuleShow;
 use crate::error::CommandError;
 use crate::progress::spinning;
-
-/// The width of the names in the first column.
-const NAMES: usize = 21;
 
 /// Prints one version, or the latest one.
 pub(super) async fn run(context: &Context, args: &ModuleShow) -> Result<(), CommandError> {
@@ -45,18 +40,7 @@ fn page(address: &ModuleAddress, found: &Value) -> String {
     page.line("module", &Value::from(address.to_string()));
     page.line("version", &found["version"]);
     page.line("description", &found["description"]);
-    page.line("state", &Value::from(state(found)));
-    let (taken_back, deprecated) = (&found["unpublished"], &found["deprecation"]);
-    for (what, by) in [
-        (taken_back, ("unpublished_by", "unpublished_at")),
-        (deprecated, ("deprecated_by", "deprecated_at")),
-    ] {
-        page.line("  reason", &what["reason"]);
-        page.line("  link", &what["link"]);
-        page.line("  use instead", &what["replacement"]);
-        page.line("  by", &what[by.0]);
-        page.line("  at", &what[by.1]);
-    }
+    page.life(found, "unpublished");
     let provenance = &found["provenance"];
     let published_at = match &provenance["published_at"] {
         Value::Null => &found["published_at"],
@@ -71,58 +55,14 @@ fn page(address: &ModuleAddress, found: &Value) -> String {
     page.line("published from", &provenance["source"]);
     // `source` of the answer repeats the repository, and does not say that it is a claim.
     page.line("object version", &provenance["object_version"]);
-    for name in ["environment", "repository", "commit", "run"] {
-        page.line(&format!("{name} (claimed)"), &provenance["claimed"][name]);
-    }
+    page.claimed(&provenance["claimed"]);
     page.list("versions", &found["versions"], version_text);
     let root = &found["root"];
     page.list("inputs", &root["inputs"], input);
     page.list("outputs", &root["outputs"], |output| named(output, ""));
     page.list("submodules", &found["submodules"], path);
     page.list("examples", &found["examples"], path);
-    page.0
-}
-
-/// Returns the state of a version. One that is deprecated and unpublished is unpublished.
-fn state(found: &Value) -> &'static str {
-    if found["unpublished"].is_object() {
-        "unpublished"
-    } else if found["deprecation"].is_object() {
-        "deprecated"
-    } else {
-        "published"
-    }
-}
-
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    /// Adds a line for a text or a number. Anything else, and an empty text, adds none.
-    fn line(&mut self, name: &str, value: &Value) {
-        let value = text(value);
-        if !value.is_empty() {
-            let _infallible = writeln!(self.0, "{name:<NAMES$} {value}");
-        }
-    }
-
-    /// Adds a line for each item of a list, with the name of the list in the first.
-    fn list(&mut self, name: &str, list: &Value, line: impl Fn(&Value) -> String) {
-        let lines: Vec<String> = list.as_array().into_iter().flatten().map(line).collect();
-        for (at, line) in lines.iter().filter(|line| !line.is_empty()).enumerate() {
-            let name = if at == 0 { name } else { "" };
-            let _infallible = writeln!(self.0, "{name:<NAMES$} {line}");
-        }
-    }
-}
-
-/// Returns a text or a number as one printable line.
-fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => one_line(text),
-        Value::Number(number) => number.to_string(),
-        _ => String::new(),
-    }
+    page.into_text()
 }
 
 /// Returns the version in an item of `versions`, which is a text or an object.

@@ -138,6 +138,7 @@ fn object(found: &NamespaceSummary) -> Value {
     let (limits, usage) = (limits(found), found.usage);
     json!({
         "namespace": found.namespace, "grants": found.grants, "modules": found.modules,
+        "providers": found.providers,
         "created_by": record.map(|record| &record.created_by),
         "created_at": record.map(|record| rfc3339(record.created_at)),
         "versions": usage.map(|usage| usage.versions), "max_versions": limits.max_versions,

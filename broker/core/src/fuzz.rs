@@ -3,6 +3,7 @@
 //! The service does not contain this module. Only tests and the programs in `tests/fuzz/` do.
 
 pub use crate::package::archive::fuzz::archive;
+pub use crate::package::provider::fuzz::{provider_signature, signing_key, sums};
 pub use crate::package::source::fuzz::source;
 pub use crate::principal::fuzz::arn;
 pub use crate::token::fuzz::token;

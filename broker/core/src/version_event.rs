@@ -4,6 +4,7 @@ use serde::Serialize;
 use stile_protocol::names::Namespace;
 
 use crate::clock::rfc3339;
+use crate::package::provider::Release;
 use crate::package::{LifeChange, PackageAddress, Version};
 
 /// The version of an event's fields, in its field `v`.
@@ -77,6 +78,8 @@ pub enum Consists<'a> {
     Archive(&'a str),
     /// Files at another server, which this source names.
     Source(&'a str),
+    /// The files of a provider.
+    Release(&'a Release),
 }
 
 /// What an event says.
@@ -110,7 +113,10 @@ struct Detail<'a> {
     r#type: &'a str,
     time: String,
     registry: &'a str,
-    module: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
     version: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<&'a str>,
@@ -137,9 +143,14 @@ impl VersionEvent {
 
     fn with_id(id: String, facts: &Facts<'_>) -> Self {
         let kind = format!("{}.{}", facts.address.kind(), facts.happening.as_str());
+        let of_release;
         let (sha256, source) = match facts.consists {
             Consists::Archive(sha256) => (Some(sha256), None),
             Consists::Source(source) => (None, Some(source)),
+            Consists::Release(release) => {
+                of_release = release.sha256();
+                (Some(of_release.as_str()), None)
+            }
         };
         let detail = Detail {
             v: VERSION,
@@ -147,7 +158,8 @@ impl VersionEvent {
             r#type: &kind,
             time: rfc3339(facts.at),
             registry: facts.registry,
-            module: facts.address.to_string(),
+            module: facts.address.module().map(ToString::to_string),
+            provider: facts.address.provider().map(ToString::to_string),
             version: facts.version.to_string(),
             sha256,
             source,

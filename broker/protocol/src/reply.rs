@@ -124,6 +124,8 @@ codes! {
     Unpublished = "unpublished",
     /// The object of the version is not what was published, so nobody gets it.
     ObjectChanged = "object_changed",
+    /// The version of a provider is signed by a compromised key, so nobody gets it.
+    CompromisedKey = "compromised_key",
     /// Something else already exists under this name.
     Conflict = "conflict",
     /// The object is not in the state that the client has seen, so nothing changed.

@@ -5,17 +5,17 @@
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
-use stile_protocol::names::{ModuleAddress, ModuleName, NameError, Namespace, Permission, System};
+use stile_protocol::names::{ModuleName, NameError, Namespace, Permission, ProviderType, System};
 
 use super::broker::Broker;
 use crate::tokens::{KeyError, OpenError, Opened};
 use stile_core::audit::Event;
 use stile_core::grants::{
-    Access, CreateGrant, DelegatedAccess, DelegationRefusal, ExplainAccess, Grant, GrantNamespace,
-    PackageAccess, PermittedNamespaces, PrincipalState, Refusal, Right, VisibleGrants, decide,
-    delegate, explain_access, grants_in_scope, permitted_namespaces, visible_grants,
+    Access, CreateGrant, DelegatedAccess, DelegationRefusal, EndingGrant, ExplainAccess, Grant,
+    GrantNamespace, PackageAccess, PermittedNamespaces, PrincipalState, Refusal, Right,
+    VisibleGrants, decide, delegate, ending_access, explain_access, grants_in_scope,
+    permitted_namespaces, visible_grants,
 };
-use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 use stile_core::token::{Claims, MAX_TOKEN_LEN};
 use stile_store::StoreError;
@@ -167,10 +167,9 @@ impl Bearer {
         access: &PackageAccess<R>,
         event: &mut Event,
     ) -> Result<PackageAccess<R>, DecideAgainError> {
-        let PackageAddress::Module(ModuleAddress { namespace, name, system }) = access.address();
         let bearer = authenticate(broker, Some(&self.token), event).await?;
-        let access = bearer.access::<R>(namespace, event).map_err(DecideAgainError::Refused)?;
-        Ok(access.module(name.clone(), system.clone()))
+        let again = bearer.access::<R>(access.address().namespace(), event);
+        Ok(again.map_err(DecideAgainError::Refused)?.package(access.address()))
     }
 
     /// Decides the right on a module.
@@ -188,6 +187,20 @@ impl Bearer {
         let name = ModuleName::parse(unverified_name).map_err(AccessError::BadName)?;
         let system = System::parse(unverified_system).map_err(AccessError::BadName)?;
         let access = access.module(name, system);
+        event.package(access.address(), None);
+        Ok(access)
+    }
+
+    /// Decides the right on a provider, in the same order as for a module.
+    pub fn provider<R: Right>(
+        &self,
+        unverified_namespace: &str,
+        unverified_type: &str,
+        event: &mut Event,
+    ) -> Result<PackageAccess<R>, AccessError> {
+        let access = self.namespace(unverified_namespace, event)?;
+        let provider_type = ProviderType::parse(unverified_type).map_err(AccessError::BadName)?;
+        let access = access.provider(provider_type);
         event.package(access.address(), None);
         Ok(access)
     }
@@ -217,6 +230,11 @@ impl Bearer {
     /// Decides whether the bearer may create grants on a namespace, for one of several in a list.
     pub fn may_create_grants(&self, namespace: &Namespace) -> Result<Access<CreateGrant>, Refusal> {
         decide(&self.claims, &self.state, namespace, self.now)
+    }
+
+    /// Returns what the bearer soon loses of a right that it has now.
+    pub fn ending<R: Right>(&self, access: &Access<R>) -> Option<EndingGrant> {
+        ending_access(access, &self.claims, &self.state, self.now)
     }
 
     /// Returns all namespaces in which the bearer has the permission.

@@ -3,15 +3,16 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use stile_protocol::names::{Namespace, Permission};
+use stile_protocol::names::{ModuleAddress, Namespace, Permission, ProviderAddress};
 
 use super::authorize::Bearer;
 use super::broker::Broker;
 use crate::tokens::KeyError;
 use stile_core::audit::Event;
 use stile_core::grants::{Download, PackageAccess};
+use stile_core::package::provider::KeyId;
 use stile_core::package::source::SourceRefusal;
-use stile_core::package::{ModuleSummary, SignedUrl, Step, Version};
+use stile_core::package::{SignedUrl, Step, Summary, Version};
 use stile_store::{Located, Location, ObjectChange, StoreError, VersionDetails};
 
 /// The reason why a package cannot be read.
@@ -60,6 +61,14 @@ pub enum CatalogueError {
         /// The version, with the address of its package.
         version: String,
     },
+    /// The namespace does not trust the key any more that signed the version of a provider.
+    #[error("{version} is signed by key {key_id}, which its publisher no longer trusts")]
+    CompromisedKey {
+        /// The version, with the address of its package.
+        version: String,
+        /// The key.
+        key_id: KeyId,
+    },
     /// The store is down.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -71,16 +80,25 @@ pub enum CatalogueError {
     Sign,
 }
 
-/// One page of a list of modules.
+/// One page of a list of packages of one kind.
 #[derive(Debug)]
-pub struct ModulePage {
-    /// The modules of this page.
-    pub modules: Vec<ModuleSummary>,
+pub struct Page<A> {
+    /// The packages of this page.
+    pub packages: Vec<Summary<A>>,
     /// Whether another page follows.
     pub more: bool,
 }
 
-/// Returns the versions document of a module, as JSON.
+impl<A> Page<A> {
+    /// Creates a page of at most `limit` packages, of which one more was read.
+    fn of(mut packages: Vec<Summary<A>>, limit: usize) -> Self {
+        let more = packages.len() > limit;
+        packages.truncate(limit);
+        Self { packages, more }
+    }
+}
+
+/// Returns the versions document of a package, as JSON.
 pub async fn versions(
     broker: &Broker,
     access: &PackageAccess<Download>,
@@ -88,7 +106,7 @@ pub async fn versions(
     broker.store.versions_document(access).await?.ok_or(CatalogueError::Absent)
 }
 
-/// Returns the latest version of a module: the highest release, or the highest pre-release if there
+/// Returns the latest version of a package: the highest release, or the highest pre-release if there
 /// is no release.
 pub async fn latest(
     broker: &Broker,
@@ -100,7 +118,7 @@ pub async fn latest(
     Ok(latest)
 }
 
-/// Returns the listed versions of a module, in order.
+/// Returns the listed versions of a package, in order.
 pub async fn listed(
     broker: &Broker,
     access: &PackageAccess<Download>,
@@ -113,10 +131,12 @@ pub async fn listed(
     Ok(document.versions())
 }
 
-/// The versions document, as far as [`listed`] reads it.
+/// The versions document of either kind of package, as far as [`listed`] reads it.
 #[derive(Deserialize)]
-struct VersionsDocument {
-    modules: Vec<ListedModule>,
+#[serde(untagged)]
+enum VersionsDocument {
+    Module { modules: Vec<ListedModule> },
+    Provider { versions: Vec<ListedVersion> },
 }
 
 #[derive(Deserialize)]
@@ -130,9 +150,14 @@ struct ListedVersion {
 }
 
 impl VersionsDocument {
-    fn versions(&self) -> Vec<Version> {
-        let listed = self.modules.iter().flat_map(|module| &module.versions);
-        listed.filter_map(|listed| Version::parse(&listed.version).ok()).collect()
+    fn versions(self) -> Vec<Version> {
+        let listed = match self {
+            Self::Module { modules } => {
+                modules.into_iter().flat_map(|module| module.versions).collect()
+            }
+            Self::Provider { versions } => versions,
+        };
+        listed.iter().filter_map(|listed| Version::parse(&listed.version).ok()).collect()
     }
 }
 
@@ -195,25 +220,33 @@ pub async fn download(
         }
         Located::At { location, is_deprecated } => (location, is_deprecated),
     };
-    let url = match location {
-        Location::Source(source) => {
-            event.source(&source);
-            source.to_string()
-        }
-        Location::Object { object, url } => {
-            event.object(&object);
-            url
-        }
-        Location::Presigned(url) => url,
-        Location::Local(url) => {
-            let purpose = SignedUrl::purpose(&broker.audience);
-            let keys = broker.tokens.derived(&purpose, &broker.store, now).await?;
-            let path = url.to_location(&keys).ok_or(CatalogueError::Sign)?;
-            // A whole URL, because some clients cannot resolve a path.
-            format!("{}{path}", broker.origin)
-        }
-    };
+    match &location {
+        Location::Source(source) => event.source(source),
+        Location::Object { object, .. } => event.object(object),
+        Location::Presigned(_) | Location::Local(_) | Location::ProviderText(_) => {}
+    }
+    let url = url_of(broker, location, now).await?;
     Ok(DownloadUrl { url, is_deprecated })
+}
+
+/// Returns the address of a location. The broker signs one of its own. It is a whole URL then, because
+/// some clients cannot resolve a path.
+pub(super) async fn url_of(
+    broker: &Broker,
+    location: Location,
+    now: i64,
+) -> Result<String, CatalogueError> {
+    let keys = async {
+        let purpose = SignedUrl::purpose(&broker.audience);
+        broker.tokens.derived(&purpose, &broker.store, now).await
+    };
+    let path = match location {
+        Location::Source(source) => return Ok(source.to_string()),
+        Location::Object { url, .. } | Location::Presigned(url) => return Ok(url),
+        Location::Local(url) => url.to_location(&keys.await?),
+        Location::ProviderText(url) => url.to_location(&keys.await?),
+    };
+    Ok(format!("{}{}", broker.origin, path.ok_or(CatalogueError::Sign)?))
 }
 
 /// Returns everything that the store records of a version, also of an unpublished one.
@@ -236,13 +269,24 @@ pub async fn list(
     namespace: Option<&Namespace>,
     offset: usize,
     limit: usize,
-) -> Result<ModulePage, CatalogueError> {
+) -> Result<Page<ModuleAddress>, CatalogueError> {
     let permitted = bearer.permitted_namespaces(Permission::Download);
     // Read one module more than `limit`, to find out whether another page follows.
-    let mut modules = broker.store.modules(&permitted, namespace, offset, limit + 1).await?;
-    let more = modules.len() > limit;
-    modules.truncate(limit);
-    Ok(ModulePage { modules, more })
+    let modules = broker.store.modules(&permitted, namespace, offset, limit + 1).await?;
+    Ok(Page::of(modules, limit))
+}
+
+/// Lists the providers that the bearer may read, as [`list`] does.
+pub async fn list_providers(
+    broker: &Broker,
+    bearer: &Bearer,
+    namespace: Option<&Namespace>,
+    offset: usize,
+    limit: usize,
+) -> Result<Page<ProviderAddress>, CatalogueError> {
+    let permitted = bearer.permitted_namespaces(Permission::Download);
+    let providers = broker.store.providers(&permitted, namespace, offset, limit + 1).await?;
+    Ok(Page::of(providers, limit))
 }
 
 #[cfg(test)]
@@ -263,10 +307,14 @@ mod tests {
                 .iter()
                 .map(|text| serde_json::json!({ "version": text, "more": 1 }))
                 .collect();
-            let document = serde_json::json!({ "modules": [{ "versions": versions }], "more": 1 });
-            let document: VersionsDocument = serde_json::from_value(document).unwrap();
-            let latest = latest_of(document.versions()).map(|version| version.to_string());
-            assert_eq!(latest.as_deref(), expected, "{listed:?}");
+            for document in [
+                serde_json::json!({ "modules": [{ "versions": versions }], "more": 1 }),
+                serde_json::json!({ "versions": versions, "warnings": ["x"] }),
+            ] {
+                let document: VersionsDocument = serde_json::from_value(document).unwrap();
+                let latest = latest_of(document.versions()).map(|version| version.to_string());
+                assert_eq!(latest.as_deref(), expected, "{listed:?}");
+            }
         }
     }
 }

@@ -63,11 +63,21 @@ struct State {
 impl CheckTurns {
     /// Waits for a turn. `None` after `LONGEST_WAIT`.
     pub async fn take(&self, principal: &Principal, namespace: &Namespace) -> Option<CheckTurn> {
+        self.take_within(LONGEST_WAIT, principal, namespace).await
+    }
+
+    /// Waits for a turn for at most that time.
+    pub async fn take_within(
+        &self,
+        time: Duration,
+        principal: &Principal,
+        namespace: &Namespace,
+    ) -> Option<CheckTurn> {
         let publisher = Publisher { principal: principal.clone(), namespace: namespace.clone() };
         let (give, given) = oneshot::channel();
         lock(&self.0).waiting.push(Waiting { publisher, give });
         give_turns(&self.0);
-        tokio::time::timeout(LONGEST_WAIT, given).await.ok()?.ok()
+        tokio::time::timeout(time, given).await.ok()?.ok()
     }
 }
 

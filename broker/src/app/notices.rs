@@ -6,7 +6,6 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::{
     Download, EndingGrant, Entitlement, PrincipalState, decide, ending_grants,
 };
-use stile_core::package::PackageAddress;
 use stile_core::token::Claims;
 use stile_core::usage::{DeprecatedDownload, day, start_of};
 
@@ -36,7 +35,8 @@ pub async fn notices(
     notices
 }
 
-fn ending_soon(grant: &EndingGrant, now: i64) -> String {
+/// Returns the sentence about a grant of the caller that ends soon.
+pub(super) fn ending_soon(grant: &EndingGrant, now: i64) -> String {
     let days = day(grant.expires_at).saturating_sub(day(now));
     let when = match days {
         0 => "today".to_owned(),
@@ -62,9 +62,8 @@ async fn deprecated(
     if fetched.day < day(now).saturating_sub(LATELY) {
         return None;
     }
-    let PackageAddress::Module(module) = &fetched.address;
-    let access = decide::<Download>(claims, state, &module.namespace, now).ok()?;
-    let access = access.module(module.name.clone(), module.system.clone());
+    let access = decide::<Download>(claims, state, fetched.address.namespace(), now).ok()?;
+    let access = access.package(&fetched.address);
     let details = broker.store.version_details(&access, &fetched.version).await.ok()??;
     let (step, state) = match (details.life.unpublished, details.life.deprecated) {
         (Some(step), _) => (step, "unpublished"),

@@ -1,5 +1,7 @@
 //! Publishes a version: checks the archive, decides the right a second time, and adds the version.
 
+use std::path::Path;
+
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::limits::UploadPermit;
@@ -69,12 +71,28 @@ pub struct IncomingArchive {
 }
 
 impl IncomingArchive {
-    /// Creates an empty archive, if the disk has space for it. `announced` is its length, if the
-    /// client sent it.
+    /// Creates an empty archive of a module, if the disk has space for it. `announced` is its length,
+    /// if the client sent it.
     pub fn begin(broker: &Broker, announced: Option<u64>) -> Result<Self, PublishError> {
+        Self::begin_with(broker, announced, ArchiveUpload::start)
+    }
+
+    /// Does the same for the zip archive of one platform of a provider.
+    pub fn begin_provider_file(
+        broker: &Broker,
+        announced: Option<u64>,
+    ) -> Result<Self, PublishError> {
+        Self::begin_with(broker, announced, ArchiveUpload::start_provider)
+    }
+
+    fn begin_with(
+        broker: &Broker,
+        announced: Option<u64>,
+        start: fn(&Path) -> Result<ArchiveUpload, UploadError>,
+    ) -> Result<Self, PublishError> {
         let clock = broker.clock.clone();
         let space = broker.store.allocate_space(announced, clock.now())?;
-        Ok(Self { upload: begin(broker)?, space, clock })
+        Ok(Self { upload: start(&broker.store.incoming())?, space, clock })
     }
 
     /// Appends a received chunk, if the disk has space for it.

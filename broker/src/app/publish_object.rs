@@ -172,7 +172,7 @@ async fn fetch(
         return Ok(None);
     }
     if opened.bytes() > MAX_ARCHIVE {
-        return Err(UploadError::TooLarge.into());
+        return Err(UploadError::TooLarge(MAX_ARCHIVE).into());
     }
     let mut incoming = IncomingArchive::begin(broker, Some(opened.bytes()))?;
     while let Some(chunk) = opened.next().await? {

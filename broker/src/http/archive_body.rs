@@ -10,31 +10,51 @@ use tokio::time::Instant;
 
 use super::error::ApiError;
 use crate::app::publish::{IncomingArchive, PublishError};
-use stile_core::package::{ArchiveUpload, Format, MAX_ARCHIVE, UploadError};
+use stile_core::package::{ArchiveUpload, Format, MAX_ARCHIVE, MAX_PROVIDER_FILE, UploadError};
+
+/// The media type of bytes of any kind.
+const BYTES: &str = "application/octet-stream";
 
 /// The longest pause of a client.
 const PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest time for a whole upload: enough for 100 MB at about 1 Mbit/s.
-const WHOLE: Duration = Duration::from_secs(900);
+/// What a route accepts as its body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepted {
+    /// The largest size in bytes.
+    largest: u64,
+    /// The longest time in minutes for all of it.
+    minutes: u64,
+}
+
+impl Accepted {
+    /// The archive of a module: the time is enough for 100 MB at about 1 Mbit/s.
+    pub(super) const MODULE: Self = Self { largest: MAX_ARCHIVE, minutes: 15 };
+
+    /// The file of one platform of a provider: an upload session ends after that time.
+    pub(super) const PROVIDER_FILE: Self = Self { largest: MAX_PROVIDER_FILE, minutes: 60 };
+
+    const fn time(self) -> Duration {
+        Duration::from_secs(60 * self.minutes)
+    }
+}
 
 /// The lowest average speed of an upload that lasts longer than [`PAUSE`], in bytes per second.
 ///
-/// Without it, a client that sends single bytes would hold its permit for all of [`WHOLE`]. Even a
-/// modem is faster.
+/// Without it, a client that sends single bytes would hold its permit for all of the time that the route
+/// accepts. Even a modem is faster.
 const SLOWEST: u64 = 2 * 1024;
 
 /// The size of the largest archive that fits into one request.
 ///
-/// A front with a limit below [`MAX_ARCHIVE`] sets an extension of the request, which no client can
-/// set.
+/// A front with a lower limit than the route sets an extension of the request, which no client can set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectLimit(pub u64);
 
 impl DirectLimit {
-    /// Returns the limit for this request.
-    pub(super) fn of(request: &Request) -> Self {
-        request.extensions().get().copied().unwrap_or(Self(MAX_ARCHIVE))
+    /// Returns the limit for this request, to a route that accepts this.
+    pub(super) fn of(request: &Request, accepted: Accepted) -> Self {
+        request.extensions().get().copied().unwrap_or(Self(accepted.largest))
     }
 
     /// Returns the limit in bytes.
@@ -45,7 +65,7 @@ impl DirectLimit {
     /// Returns the error for a larger archive.
     pub(super) fn exceeded(self) -> ApiError {
         if self.0 >= MAX_ARCHIVE {
-            return ApiError::upload(UploadError::TooLarge);
+            return ApiError::upload(UploadError::TooLarge(self.0));
         }
         let message =
             format!("the archive is larger than {} KB, the limit for one request", self.0 / 1000);
@@ -73,26 +93,45 @@ pub(super) fn format(headers: &HeaderMap) -> Result<Format, ApiError> {
     })
 }
 
+/// Checks that the `Content-Type` header is that of a zip archive, or of bytes of any kind.
+pub(super) fn check_zip(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_plain = headers.get(header::CONTENT_TYPE).is_some_and(|value| value == BYTES);
+    if is_plain && !headers.contains_key(header::CONTENT_ENCODING)
+        || format(headers)? == Format::Zip
+    {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::UnsupportedMediaType,
+        "the archive must be `application/zip` or `application/octet-stream`",
+    ))
+}
+
 /// Reads the whole archive into the one that `begin` creates. `begin` gets the length that the client
 /// announces.
 pub(super) async fn read_archive(
     request: Request,
+    accepted: Accepted,
     begin: impl FnOnce(Option<u64>) -> Result<IncomingArchive, PublishError>,
 ) -> Result<ArchiveUpload, ApiError> {
-    tokio::time::timeout(WHOLE, receive(request, begin)).await.map_err(|_| {
-        ApiError::new(ErrorCode::RequestTimeout, "the archive did not arrive within 15 minutes")
+    let received = receive(request, accepted, begin);
+    tokio::time::timeout(accepted.time(), received).await.map_err(|_| {
+        let minutes = accepted.minutes;
+        let message = format!("the archive did not arrive within {minutes} minutes");
+        ApiError::new(ErrorCode::RequestTimeout, message)
     })?
 }
 
 async fn receive(
     request: Request,
+    accepted: Accepted,
     begin: impl FnOnce(Option<u64>) -> Result<IncomingArchive, PublishError>,
 ) -> Result<ArchiveUpload, ApiError> {
     let length = request
         .headers()
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let limit = DirectLimit::of(&request);
+    let limit = DirectLimit::of(&request, accepted);
     if length.is_some_and(|length| length > limit.bytes()) {
         return Err(limit.exceeded());
     }
@@ -144,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_upload_below_the_lowest_speed_ends_after_30_seconds() {
-        let largest_in_time = MAX_ARCHIVE / WHOLE.as_secs();
+        let largest_in_time = MAX_ARCHIVE / Accepted::MODULE.time().as_secs();
         for (bytes, seconds, expected) in [
             (2, 58, true),
             (899, 899, true),

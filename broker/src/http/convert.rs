@@ -272,6 +272,10 @@ impl ApiError {
                 Self::new(ErrorCode::Internal, error.to_string())
                     .hint("ask an operator to allow the registry `s3:GetObject`, and `kms:Decrypt` with the key of the object")
             }
+            CatalogueError::CompromisedKey { .. } => {
+                Self::new(ErrorCode::CompromisedKey, error.to_string())
+                    .hint("ask the publisher to sign the version again, or use another version")
+            }
             CatalogueError::Store(error) => Self::store(error),
             CatalogueError::Key(error) => Self::key(error),
             CatalogueError::Sign => Self::new(ErrorCode::Internal, error.to_string()),
@@ -296,6 +300,7 @@ impl ApiError {
             SignedArchiveError::NotHere => Self::not_found(error.to_string()),
             SignedArchiveError::Url(error) => Self::new(ErrorCode::OutOfScope, error.to_string()),
             SignedArchiveError::Key(error) => Self::key(error),
+            SignedArchiveError::Store(error) => Self::store(error),
         }
     }
 
@@ -450,7 +455,7 @@ impl ApiError {
     /// Converts the error of an upload.
     pub fn upload(error: UploadError) -> Self {
         match error {
-            UploadError::TooLarge => Self::new(ErrorCode::TooLarge, error.to_string()),
+            UploadError::TooLarge(_) => Self::new(ErrorCode::TooLarge, error.to_string()),
             UploadError::Archive(rejected @ ArchiveError::Rejected { .. }) => {
                 let hint = rejected.hint();
                 let error = Self::new(ErrorCode::BadArchive, rejected.to_string());

@@ -8,6 +8,9 @@ use axum::response::IntoResponse;
 pub async fn document() -> impl IntoResponse {
     (
         [(header::CACHE_CONTROL, "public, max-age=300")],
-        Json(serde_json::json!({ "modules.v1": "/v1/modules/" })),
+        Json(serde_json::json!({
+            "modules.v1": "/v1/modules/",
+            "providers.v1": "/v1/providers/",
+        })),
     )
 }

@@ -95,7 +95,9 @@ impl ApiError {
             | ErrorCode::PrincipalRevoked
             | ErrorCode::SourceNotAllowed => StatusCode::FORBIDDEN,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
-            ErrorCode::Unpublished | ErrorCode::ObjectChanged => StatusCode::GONE,
+            ErrorCode::Unpublished | ErrorCode::ObjectChanged | ErrorCode::CompromisedKey => {
+                StatusCode::GONE
+            }
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             ErrorCode::Conflict => StatusCode::CONFLICT,

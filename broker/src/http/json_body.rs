@@ -1,4 +1,5 @@
-//! Reads a JSON body of at most 16 KiB, within ten seconds and without a content encoding.
+//! Reads a JSON body of at most 16 KiB, or of another limit that a route has, within ten seconds and
+//! without a content encoding.
 
 use std::time::Duration;
 
@@ -16,6 +17,11 @@ const BODY: Duration = Duration::from_secs(10);
 
 /// Reads a JSON body. Rejects a query, another content type and a content encoding.
 pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
+    read_json_of(request, MAX_BODY).await
+}
+
+/// Does the same for a body of at most `limit` bytes.
+pub(super) async fn read_json_of(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
     // Do not ignore a query: in SECVULN-8630, an action in the URL had priority over the body.
     if request.uri().query().is_some() {
         return Err(ApiError::new(
@@ -23,11 +29,15 @@ pub(super) async fn read_json(request: Request) -> Result<Vec<u8>, ApiError> {
             "query parameters are not accepted; put the request in the JSON body",
         ));
     }
-    read_json_body(request).await
+    read_body(request, limit).await
 }
 
 /// Reads a JSON body, on a route that also checks every parameter of the query.
 pub(super) async fn read_json_body(request: Request) -> Result<Vec<u8>, ApiError> {
+    read_body(request, MAX_BODY).await
+}
+
+async fn read_body(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> {
     let (parts, body) = request.into_parts();
     if !is_plain_json(&parts.headers) {
         return Err(ApiError::new(
@@ -36,14 +46,15 @@ pub(super) async fn read_json_body(request: Request) -> Result<Vec<u8>, ApiError
         ));
     }
     let collected =
-        tokio::time::timeout(BODY, Limited::new(Body::new(body), MAX_BODY).collect()).await;
+        tokio::time::timeout(BODY, Limited::new(Body::new(body), limit).collect()).await;
     match collected {
         Err(_) => Err(ApiError::new(
             ErrorCode::RequestTimeout,
             "the body did not arrive within 10 seconds",
         )),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(ErrorCode::TooLarge, "the body is larger than 16 KiB"))
+            let message = format!("the body is larger than {} KiB", limit / 1024);
+            Err(ApiError::new(ErrorCode::TooLarge, message))
         }
         Ok(Err(_)) => Err(ApiError::new(
             ErrorCode::InvalidRequest,

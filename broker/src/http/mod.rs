@@ -4,6 +4,7 @@ mod archive_body;
 mod checked_body;
 mod convert;
 mod convert_grants;
+mod convert_providers;
 mod decision;
 mod discovery;
 mod error;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::{HeaderValue, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use stile_protocol::reply::ErrorCode;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -43,9 +44,10 @@ pub use trace::log_panics;
 
 use crate::app::Broker;
 use error::{ApiError, ErrorShape};
+use v1::package_path::{ModulePath, ProviderPath};
 use v1::{
-    archives, audit, detail, exchange, explain, gateway, grants, life, modules, publish, search,
-    uploads, usage, whoami,
+    archives, audit, detail, exchange, explain, gateway, grants, life, lists, modules,
+    provider_uploads, providers, publish, search, signing_keys, uploads, usage, whoami,
 };
 
 /// Returns the router of the whole service.
@@ -69,11 +71,21 @@ pub fn router(broker: Arc<Broker>) -> Router {
         )
         .route("/v1/audit", get(audit::list))
         .route("/v1/grants/explain", get(explain::access))
+        .route(
+            "/v1/namespaces/{namespace}/signing-keys",
+            get(signing_keys::list).post(signing_keys::add),
+        )
+        .route("/v1/namespaces/{namespace}/signing-keys/{key_id}", delete(signing_keys::retire))
         // With a signed URL.
         .route("/v1/archives/{file}", get(archives::fetch))
+        .route(
+            "/v1/providers-files/{namespace}/{type}/{version}/{file}",
+            get(archives::provider_file),
+        )
         .fallback(no_such_route);
     with_errors(routes, ErrorShape::Object, &broker)
         .nest("/v1/modules", module_routes(&broker))
+        .nest("/v1/providers", provider_routes(&broker))
         // A request passes the last layer first.
         .layer(from_fn(trace::request))
         .layer(SetResponseHeaderLayer::if_not_present(
@@ -93,20 +105,20 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/{namespace}/{name}/{system}/download", get(modules::latest))
         .route("/{namespace}/{name}/{system}/{version}/download", get(modules::download));
     let others = Router::new()
-        .route("/", get(modules::list))
+        .route("/", get(lists::all::<ModulePath>))
         .route("/search", get(search::modules))
-        .route("/{namespace}", get(modules::list_namespace))
+        .route("/{namespace}", get(lists::of_namespace::<ModulePath>))
         .route("/{namespace}/{name}/{system}/versions", get(modules::versions))
         .route("/{namespace}/{name}/{system}/usage", get(usage::module))
         .route("/{namespace}/{name}/{system}", get(detail::latest))
         .route(
             "/{namespace}/{name}/{system}/{version}",
-            get(detail::version).post(publish::module).delete(life::unpublish),
+            get(detail::version).post(publish::module).delete(life::unpublish::<ModulePath>),
         )
-        .route("/{namespace}/{name}/{system}/{version}/restore", post(life::restore))
+        .route("/{namespace}/{name}/{system}/{version}/restore", post(life::restore::<ModulePath>))
         .route(
             "/{namespace}/{name}/{system}/{version}/deprecation",
-            put(life::deprecate).delete(life::undeprecate),
+            put(life::deprecate::<ModulePath>).delete(life::undeprecate::<ModulePath>),
         )
         .route("/{namespace}/{name}/{system}/{version}/uploads", post(uploads::begin))
         .route("/{namespace}/{name}/{system}/{version}/uploads/{upload}", post(uploads::complete))
@@ -116,6 +128,35 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
         ErrorShape::Line,
         broker,
     ))
+}
+
+/// Returns the routes of the provider registry: Terraform's protocol, and publishing.
+///
+/// No client shows the body of an error of the protocol, so all routes have one form.
+fn provider_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
+    let routes = Router::new()
+        .route("/", get(lists::all::<ProviderPath>))
+        .route("/{namespace}", get(lists::of_namespace::<ProviderPath>))
+        .route("/{namespace}/{type}", get(providers::latest))
+        .route("/{namespace}/{type}/versions", get(providers::versions))
+        .route("/{namespace}/{type}/{version}/download/{os}/{arch}", get(providers::download))
+        .route(
+            "/{namespace}/{type}/{version}",
+            get(providers::version).delete(life::unpublish::<ProviderPath>),
+        )
+        .route("/{namespace}/{type}/{version}/restore", post(life::restore::<ProviderPath>))
+        .route(
+            "/{namespace}/{type}/{version}/deprecation",
+            put(life::deprecate::<ProviderPath>).delete(life::undeprecate::<ProviderPath>),
+        )
+        .route("/{namespace}/{type}/{version}/uploads", post(provider_uploads::begin))
+        .route("/{namespace}/{type}/{version}/uploads/{upload}", post(provider_uploads::complete))
+        .route(
+            "/{namespace}/{type}/{version}/uploads/{upload}/files/{file}",
+            post(provider_uploads::verify),
+        )
+        .fallback(no_such_route);
+    with_errors(routes, ErrorShape::List, broker)
 }
 
 /// Sets the form of a router's errors, including malformed requests, unsupported methods and panics.

@@ -2,11 +2,18 @@
 
 use std::future::Future;
 use std::panic::resume_unwind;
+use std::time::Duration;
 
 use stile_protocol::reply::ErrorCode;
+use tokio::task::JoinError;
 use tracing::Instrument;
 
 use super::error::ApiError;
+
+/// An extension of a request whose process stops after the answer, as a Lambda function does. No client
+/// can set it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StopsAfterAnswer;
 
 /// Runs the work in a task of its own, and waits for its result.
 ///
@@ -15,7 +22,23 @@ use super::error::ApiError;
 pub(super) async fn run_detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
 ) -> Result<T, ApiError> {
-    match tokio::spawn(work.in_current_span()).await {
+    done(tokio::spawn(work.in_current_span()).await)
+}
+
+/// Does the same, but waits only for that time. `None` if the work still goes on then.
+pub(super) async fn run_detached_for<T: Send + 'static>(
+    time: Duration,
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Result<Option<T>, ApiError> {
+    let task = tokio::spawn(work.in_current_span());
+    match tokio::time::timeout(time, task).await {
+        Ok(finished) => done(finished).map(Some),
+        Err(_) => Ok(None),
+    }
+}
+
+fn done<T>(finished: Result<Result<T, ApiError>, JoinError>) -> Result<T, ApiError> {
+    match finished {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
@@ -35,5 +58,21 @@ mod tests {
         }));
         assert!(waiting.await.unwrap_err().is_panic());
         assert_eq!(run_detached(async { Ok(1) }).await.unwrap(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_takes_longer_than_the_answer_may_goes_on_after_it() {
+        let time = Duration::from_secs(20);
+        assert_eq!(run_detached_for(time, async { Ok(1) }).await.unwrap(), Some(1));
+        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let work = async move {
+            let _ = begun.await;
+            let _ = end.send(2);
+            Ok(())
+        };
+        assert_eq!(run_detached_for(time, work).await.unwrap(), None);
+        begin.send(()).unwrap();
+        assert_eq!(ended.await.unwrap(), 2);
     }
 }

@@ -4,7 +4,7 @@ use stile_core::package::source::{
     AllowedSources, ModuleSource, ObjectAddress, SourceRefusal, SourcesError,
 };
 use stile_core::package::{
-    AnnouncedArchive, Claimed, Format, Life, SignedUrl, Step, UploadId, Version,
+    AnnouncedArchive, Claimed, Format, Life, SignedProviderText, SignedUrl, Step, UploadId, Version,
 };
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
@@ -162,6 +162,8 @@ pub struct NamespaceSummary {
     pub grants: usize,
     /// The number of modules in it.
     pub modules: usize,
+    /// The number of its providers.
+    pub providers: usize,
     /// What it has, if the store counts it. The table counts only for a limit.
     pub usage: Option<NamespaceUsage>,
 }
@@ -454,6 +456,9 @@ pub enum Located {
 pub enum Location {
     /// On this broker, with a URL that the broker must still sign.
     Local(SignedUrl),
+    /// On this broker: the signed list of digests of a provider, with a URL that the broker must still
+    /// sign.
+    ProviderText(SignedProviderText),
     /// In the bucket, with this signed URL.
     Presigned(String),
     /// At another server. The namespace allows this source.

@@ -22,6 +22,7 @@ mod grant_changes;
 mod keys;
 mod outgoing;
 mod package_fault;
+mod provider_answers;
 mod records;
 mod repaired;
 mod retry;
@@ -53,11 +54,16 @@ pub use grant_changes::{
     AfterGrant, Change, ChangeTerms, Created, DelegatedCreation, DelegatedDeletion,
     DelegatedUpdate, Deleted, ExpiryChange, NewGrant, Updated, VisiblePage,
 };
-pub use keys::{KeyFile, Keys, Kms};
+pub use keys::{KeyFile, Keys, Kms, ReleaseKms, ReleaseKmsKey};
 pub use outgoing::{
     Delivery, Destination, SendingClaim, SendingEnd, Webhook, WebhookAdded, WebhookSummary,
 };
 pub use package_fault::{CheckedPackage, PackageFault, PackageFaultKind, Relisted};
+pub use provider_answers::{
+    BegunProviderUpload, KeyRetired, PendingFile, PendingProviderUpload, PresignedPut,
+    ProviderCompletion, ProviderLocations, ProviderManifest, ProviderSession, ProviderVersion,
+    SessionFile, SessionFileState, TakenTurn, VerificationTurn,
+};
 pub use records::{
     AuditPage, COUNTS_PER_COMMIT, DynamoDb, GRANT_LEASE, GrantLease, LISTED_NAMESPACES, LeaseTaken,
     LeaseWatch, Leased, ListedGrants, MAX_WAITING, Migrated, Records, Sqlite, StoredSignedHead,

@@ -17,19 +17,23 @@ pub enum PackageFaultKind {
     ListedWithoutRecord,
     /// The list has a version that is unpublished.
     ListedUnpublished,
-    /// The list of all modules has another latest version, or another time of it.
+    /// The list of a provider's versions says something else about one than its record and the
+    /// signing keys say.
+    WrongDescription,
+    /// The list of all packages has another latest version, or another time of it.
     WrongLatest,
 }
 
 impl PackageFaultKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::UnreadableVersion,
         Self::MissingArchive,
         Self::UnreadableList,
         Self::NotListed,
         Self::ListedWithoutRecord,
         Self::ListedUnpublished,
+        Self::WrongDescription,
         Self::WrongLatest,
     ];
 
@@ -42,6 +46,7 @@ impl PackageFaultKind {
             Self::NotListed => "not_listed",
             Self::ListedWithoutRecord => "listed_without_record",
             Self::ListedUnpublished => "listed_unpublished",
+            Self::WrongDescription => "wrong_description",
             Self::WrongLatest => "wrong_latest",
         }
     }
@@ -55,7 +60,10 @@ impl PackageFaultKind {
             Self::NotListed => "the list of versions does not have it",
             Self::ListedWithoutRecord => "the list of versions has it, and it has no record",
             Self::ListedUnpublished => "the list of versions has it, and it is unpublished",
-            Self::WrongLatest => "the list of modules has another latest version or time",
+            Self::WrongDescription => {
+                "the list of versions has other platforms or warnings than the records"
+            }
+            Self::WrongLatest => "the list of packages has another latest version or time",
         }
     }
 

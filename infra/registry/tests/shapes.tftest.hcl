@@ -27,6 +27,11 @@ run "by_default_an_http_api_that_nobody_signs_for" {
   }
 
   assert {
+    condition     = aws_lambda_function.registry.ephemeral_storage[0].size == 1536 && aws_lambda_function.registry.timeout == 60
+    error_message = "The function has room and time to check the largest file of a provider."
+  }
+
+  assert {
     condition     = aws_lambda_function.registry.environment[0].variables.STILE_HOST == output.host
     error_message = "The function knows its host."
   }

@@ -178,11 +178,7 @@ impl Ground {
         } else {
             Calls { sts: budget.sts, ..Calls::default() }
         };
-        // A limit decides whether a refused exchange leaves a record, so its write may be missing.
-        let writes = budget.writes.saturating_sub(1);
-        let is_over_the_limit =
-            outcome.reply.error() == "403 no_grant" && outcome.calls == Calls { writes, ..budget };
-        (outcome.calls != budget && !is_over_the_limit)
+        (outcome.calls != budget)
             .then(|| format!("it cost {:?} instead of {budget:?}", outcome.calls))
     }
 

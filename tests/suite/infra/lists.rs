@@ -41,4 +41,7 @@ pub(super) const BY_HAND: [&str; 13] = [
 
 /// The calls of `stile-admin store check --repair`, with the rights of the person who runs it. The
 /// policies give them to nobody, so that a stolen role deletes no archive.
-pub(super) const BY_HAND_ON: [(&str, &str); 1] = [("s3:DeleteObjectVersion", "BUCKET/modules/*")];
+pub(super) const BY_HAND_ON: [(&str, &str); 2] = [
+    ("s3:DeleteObjectVersion", "BUCKET/modules/*"),
+    ("s3:DeleteObjectVersion", "BUCKET/providers/*"),
+];

@@ -8,7 +8,7 @@ use stile_protocol::names::Permission::{Download, Upload};
 use stile_protocol::names::{Permission, Permissions};
 use stile_store::{LeaseWatch, ListedGrants};
 
-use super::super::grant_backend::{KnownNames, Taken};
+use super::super::grant_backend::{ApplyLease, KnownNames, Taken};
 use super::*;
 use crate::grant_file::{FileFormat, WantedGrant, parse};
 
@@ -117,7 +117,7 @@ impl Memory {
 impl GrantBackend for Memory {
     const EXCLUSIVE: bool = true;
 
-    type Lease = ();
+    type Lease = Held;
 
     async fn list(&self) -> Result<ListedGrants, CommandError> {
         assert!(self.held.get(), "a plan needs the lease");
@@ -128,15 +128,7 @@ impl GrantBackend for Memory {
         Ok(Some(KnownNames::default()))
     }
 
-    fn check(&self, _: &[Change]) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
-        Ok(changes)
-    }
-
-    async fn create(&self, (): &mut (), wanted: &WantedGrant) -> Result<Made, CommandError> {
+    async fn create(&self, _: &mut Held, wanted: &WantedGrant) -> Result<Made, CommandError> {
         if let Some(made) = self.begin("create", &wanted.namespace, &wanted.principal)? {
             return Ok(made);
         }
@@ -156,7 +148,7 @@ impl GrantBackend for Memory {
 
     async fn update(
         &self,
-        (): &mut (),
+        _: &mut Held,
         expected: &Grant,
         wanted: &WantedGrant,
     ) -> Result<Made, CommandError> {
@@ -164,23 +156,28 @@ impl GrantBackend for Memory {
         Ok(made.unwrap_or_else(|| self.change(expected, Some(wanted))))
     }
 
-    async fn delete(&self, (): &mut (), expected: &Grant) -> Result<Made, CommandError> {
+    async fn delete(&self, _: &mut Held, expected: &Grant) -> Result<Made, CommandError> {
         let made = self.begin("delete", &expected.principal, &expected.principal)?;
         Ok(made.unwrap_or_else(|| self.change(expected, None)))
     }
+}
 
-    async fn take_lease(&self, _: &mut LeaseWatch) -> Result<Taken<()>, CommandError> {
-        assert!(!self.held.replace(true));
-        Ok(Taken::Done(()))
+/// The lease of the grants in memory.
+struct Held;
+
+impl ApplyLease<Memory> for Held {
+    async fn take(memory: &Memory, _: &mut LeaseWatch) -> Result<Taken<Self>, CommandError> {
+        assert!(!memory.held.replace(true));
+        Ok(Taken::Done(Self))
     }
 
-    async fn renew_lease(&self, (): &mut ()) -> Result<bool, CommandError> {
-        Ok(!self.is_lost())
+    async fn renew(&mut self, memory: &Memory) -> Result<bool, CommandError> {
+        Ok(!memory.is_lost())
     }
 
-    async fn end_lease(&self, (): ()) -> Result<(), CommandError> {
-        if !self.is_lost() {
-            assert!(self.held.replace(false));
+    async fn end(self, memory: &Memory) -> Result<(), CommandError> {
+        if !memory.is_lost() {
+            assert!(memory.held.replace(false));
         }
         Ok(())
     }

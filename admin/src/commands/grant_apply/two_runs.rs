@@ -9,9 +9,9 @@ use stile_core::grants::Grant;
 use stile_core::principal::Principal;
 use stile_protocol::names::Permission;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::{LeaseWatch, ListedGrants};
+use stile_store::ListedGrants;
 
-use super::super::grant_backend::{KnownNames, Taken};
+use super::super::grant_backend::KnownNames;
 use super::*;
 use crate::grant_file::{FileFormat, WantedGrant, parse};
 
@@ -85,14 +85,6 @@ impl GrantBackend for Run<'_> {
         Ok(None)
     }
 
-    fn check(&self, _: &[Change]) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    async fn prepare(&self, changes: Vec<Change>) -> Result<Vec<Change>, CommandError> {
-        Ok(changes)
-    }
-
     async fn create(&self, (): &mut (), wanted: &WantedGrant) -> Result<Made, CommandError> {
         turn().await;
         let mut grants = self.1.grants.borrow_mut();
@@ -119,18 +111,6 @@ impl GrantBackend for Run<'_> {
     async fn delete(&self, (): &mut (), expected: &Grant) -> Result<Made, CommandError> {
         turn().await;
         Ok(self.replace(expected, None))
-    }
-
-    async fn take_lease(&self, _: &mut LeaseWatch) -> Result<Taken<()>, CommandError> {
-        Ok(Taken::Done(()))
-    }
-
-    async fn renew_lease(&self, (): &mut ()) -> Result<bool, CommandError> {
-        Ok(true)
-    }
-
-    async fn end_lease(&self, (): ()) -> Result<(), CommandError> {
-        Ok(())
     }
 }
 

@@ -45,6 +45,8 @@ names! {
         Publish = "publish",
         /// Beginning an upload session.
         Upload = "upload",
+        /// Verifying one file of an upload session.
+        VerifyFile = "verify_file",
         /// Showing a version.
         Show = "show",
         /// Showing who downloads a module.
@@ -57,6 +59,12 @@ names! {
         Unpublish = "unpublish",
         /// Restoring an unpublished version.
         Restore = "restore",
+        /// Listing the signing keys of a namespace.
+        ListSigningKeys = "list_signing_keys",
+        /// Adding a signing key to a namespace.
+        AddSigningKey = "add_signing_key",
+        /// Retiring a signing key of a namespace.
+        RetireSigningKey = "retire_signing_key",
         /// Authorising a request to another registry, for API Gateway.
         Authorize = "authorize",
         /// Creating, changing or deleting a grant.
@@ -105,6 +113,10 @@ names! {
         Full = "full",
         /// An upload session started.
         Begun = "begun",
+        /// The file of an upload was verified.
+        Verified = "verified",
+        /// The file of an upload is being verified.
+        Verifying = "verifying",
         /// No upload session started, because the archive fits into one request.
         Direct = "direct",
         /// The object was changed.

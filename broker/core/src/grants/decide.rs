@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use stile_protocol::exchange::Namespaces;
-use stile_protocol::names::{ModuleAddress, ModuleName, Namespace, Permission, System};
+use stile_protocol::names::{
+    ModuleAddress, ModuleName, Namespace, Permission, ProviderAddress, ProviderType, System,
+};
 
 use super::{Grant, GrantNamespace, PrincipalState, Refusal, allowing_grant};
 use crate::package::PackageAddress;
@@ -91,6 +93,23 @@ impl<R: Right> Access<R> {
         let namespace = self.namespace.clone();
         let address = PackageAddress::Module(ModuleAddress { namespace, name, system });
         PackageAccess { access: self, address }
+    }
+
+    /// Narrows the right to one provider of its namespace.
+    pub fn provider(self, provider_type: ProviderType) -> PackageAccess<R> {
+        let namespace = self.namespace.clone();
+        let address = PackageAddress::Provider(ProviderAddress { namespace, provider_type });
+        PackageAccess { access: self, address }
+    }
+
+    /// Narrows the right to the package with this name in its namespace.
+    pub fn package(self, address: &PackageAddress) -> PackageAccess<R> {
+        match address {
+            PackageAddress::Module(module) => {
+                self.module(module.name.clone(), module.system.clone())
+            }
+            PackageAddress::Provider(provider) => self.provider(provider.provider_type.clone()),
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Permission, Permissions};
 
-use super::{Entitlement, Grant, GrantNamespace, PrincipalState};
+use super::{Access, Entitlement, Grant, GrantNamespace, PrincipalState, Right};
+use crate::token::Claims;
 
 /// How long before its end a grant is worth a notice, in seconds: two weeks.
 const SOON: i64 = 14 * 24 * 3600;
@@ -52,6 +53,29 @@ pub fn ending_grants(
         .collect();
     ending.sort_by(|a, b| (a.expires_at, &a.namespace).cmp(&(b.expires_at, &b.namespace)));
     ending
+}
+
+/// Returns what the bearer of a token soon loses of a right that it has: `None` if that lasts longer than
+/// two weeks.
+pub fn ending_access<R: Right>(
+    access: &Access<R>,
+    claims: &Claims,
+    state: &PrincipalState,
+    now: i64,
+) -> Option<EndingGrant> {
+    let (namespace, permission) = (access.namespace(), R::PERMISSION);
+    let gives = |grant: &&Grant| {
+        state.counts(grant, claims.unique_id())
+            && grant.namespace.covers(namespace)
+            && grant.permissions.contains(permission)
+    };
+    let ends = state.grants.iter().filter(gives).map(|grant| grant.expires_at.unwrap_or(i64::MAX));
+    let expires_at = ends.max().filter(|end| (now + 1..=now.saturating_add(SOON)).contains(end))?;
+    Some(EndingGrant {
+        namespace: GrantNamespace::One(namespace.clone()),
+        permissions: Permissions::NONE.with(permission),
+        expires_at,
+    })
 }
 
 /// When each permission on each namespace ends, of all grants together. A caller can have thousands of

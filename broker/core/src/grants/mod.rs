@@ -10,6 +10,7 @@ mod ending;
 mod entitle;
 mod evidence;
 mod explain;
+mod signing_keys;
 mod tag;
 
 use std::collections::HashSet;
@@ -28,13 +29,14 @@ pub use delegated::{
     ExplainFacts, GivenBy, ShownGrant, VisibleGrants, delegate, explain_access, grants_in_scope,
     visible_grants,
 };
-pub use ending::{EndingGrant, ending_grants};
+pub use ending::{EndingGrant, ending_access, ending_grants};
 pub use entitle::{Entitlement, entitle};
 pub use evidence::{GrantAccess, OperatorAccess};
 pub use explain::{
     AccessQuestion, AskedNamespace, AskedToken, Condition, Difference, Explanation, NearestGrant,
     Verdict, nearest_spelling, principals_of,
 };
+pub use signing_keys::{ChangesSigningKeys, ListsSigningKeys, OperatorKeyAccess};
 pub use tag::GrantTag;
 
 use crate::principal::{Principal, UniqueId};

@@ -6,11 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use stile_protocol::names::ModuleAddress;
 use stile_protocol::printable::is_unprintable;
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
-use super::Version;
+use super::{PackageAddress, Version};
 use crate::critical::{self, CRIT};
 
 /// The most characters of a reason. Terraform prints it in one line of a terminal.
@@ -30,7 +29,7 @@ pub struct Explanation {
     /// A page that says more, as an `https` URL without a user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
-    /// What to use in its place: another version of the same module, or the address of another one.
+    /// What to use in its place: another version of the same package, or the address of another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<String>,
 }
@@ -67,7 +66,7 @@ impl Explanation {
         if replacement.as_deref().is_some_and(|text| !is_replacement(text)) {
             return Err(FieldError::new(
                 "replacement",
-                "a version such as `1.3.0`, or a module such as `acme/vpc/aws`",
+                "a version such as `1.3.0`, or an address such as `acme/vpc/aws` or `acme/dns`",
             ));
         }
         Ok(Self { reason, link, replacement })
@@ -98,7 +97,7 @@ pub(super) fn is_link(text: &str) -> bool {
 }
 
 fn is_replacement(text: &str) -> bool {
-    Version::parse(text).is_ok() || text.parse::<ModuleAddress>().is_ok()
+    Version::parse(text).is_ok() || PackageAddress::parse(text).is_some()
 }
 
 /// A step in the life of a version, with who took it and when.

@@ -13,21 +13,29 @@ pub mod source;
 mod upload;
 mod version;
 
-use stile_protocol::names::ModuleAddress;
+use stile_protocol::names::{ModuleAddress, ProviderAddress};
 
-pub use address::PackageAddress;
+pub use address::{PackageAddress, PackageKind};
 pub use announced::{AnnouncedArchive, UploadId, is_sha256};
 pub use archive::Format;
 pub use life::{Explanation, Life, LifeChange, Step};
 pub use provenance::{CLAIMED, Claimed};
 pub use search_text::SearchText;
 pub(crate) use search_text::{split_words, words_of};
-pub use signed_url::{LIFETIME as SIGNED_URL_LIFETIME, SignedUrl, SignedUrlError};
-pub use upload::{ArchiveUpload, UploadError, VerifiedArchive, sweep_uploads};
+pub use signed_url::{
+    LIFETIME as SIGNED_URL_LIFETIME, PROVIDER_PREFIX as PROVIDER_FILES_PREFIX, ProviderText,
+    SignedProviderText, SignedUrl, SignedUrlError,
+};
+pub use upload::{
+    ArchiveUpload, UploadError, VerifiedArchive, VerifiedProviderFile, sweep_uploads,
+};
 pub use version::{Version, VersionError};
 
 /// Maximum size of an archive in bytes.
 pub const MAX_ARCHIVE: u64 = 100 * 1000 * 1000;
+
+/// Maximum size in bytes of the zip archive of one platform of a provider.
+pub const MAX_PROVIDER_FILE: u64 = 1_000 * 1_000 * 1_000;
 
 /// Maximum size in bytes of an archive in a Lambda event.
 ///
@@ -53,15 +61,32 @@ pub struct NewVersion {
     pub search: SearchText,
 }
 
-/// One module in a list of modules.
+/// One package in a list of packages.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModuleSummary {
-    /// The address of the module.
-    pub address: ModuleAddress,
+pub struct Summary<A> {
+    /// The address of the package.
+    pub address: A,
     /// The highest version. It is a pre-release only if there is no other version.
     pub latest: Version,
     /// Time of publication of the highest version, in Unix seconds.
     pub published_at: i64,
+}
+
+/// One package of any kind in a list.
+pub type PackageSummary = Summary<PackageAddress>;
+
+/// One module in a list of modules.
+pub type ModuleSummary = Summary<ModuleAddress>;
+
+/// One provider in a list of providers.
+pub type ProviderSummary = Summary<ProviderAddress>;
+
+impl<A> Summary<A> {
+    /// Returns the same with another address. `None` if `address` returns none.
+    pub fn with_address<B>(self, address: impl FnOnce(A) -> Option<B>) -> Option<Summary<B>> {
+        let Self { address: before, latest, published_at } = self;
+        Some(Summary { address: address(before)?, latest, published_at })
+    }
 }
 
 /// Returns the response to `GET …/versions`. The store writes it at publication, not at each read.

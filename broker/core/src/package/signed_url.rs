@@ -5,8 +5,10 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use stile_protocol::audience::Audience;
+use stile_protocol::names::ProviderAddress;
 
-use super::Format;
+use super::provider::{signature_name, sums_name};
+use super::{Format, Version};
 use crate::token::{DerivedKeys, KeyId};
 
 /// Lifetime of a signed URL in seconds.
@@ -56,7 +58,8 @@ impl SignedUrl {
     ///
     /// `None`, if `keys` has no current key.
     pub fn to_location(&self, keys: &DerivedKeys) -> Option<String> {
-        let signature = hex::encode(self.mac(keys, &keys.current)?.finalize().into_bytes());
+        let signature =
+            hex::encode(mac(keys, &keys.current, &self.message())?.finalize().into_bytes());
         Some(format!(
             "{PREFIX}{sha256}.{extension}?checksum=sha256:{sha256}&expires={expires}&kid={kid}&signature={signature}",
             sha256 = self.sha256,
@@ -84,30 +87,138 @@ impl SignedUrl {
         let format = Format::from_extension(extension).ok_or(SignedUrlError::Invalid)?;
         let hex =
             sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let expires_at =
-            unique_parameter(query, "expires")?.parse().map_err(|_| SignedUrlError::Invalid)?;
-        let key_id =
-            KeyId::parse(unique_parameter(query, "kid")?).ok_or(SignedUrlError::Invalid)?;
-        let signature = hex::decode(unique_parameter(query, "signature")?)
-            .map_err(|_| SignedUrlError::Invalid)?;
+        let signed = Signed::parse(query)?;
         if !hex {
             return Err(SignedUrlError::Invalid);
         }
-        let url = Self { sha256: sha256.to_owned(), format, expires_at };
-        url.mac(keys, &key_id)
-            .ok_or(SignedUrlError::Invalid)?
-            .verify_slice(&signature)
-            .map_err(|_| SignedUrlError::Invalid)?;
-        if now >= expires_at { Err(SignedUrlError::Expired) } else { Ok(url) }
+        let url = Self { sha256: sha256.to_owned(), format, expires_at: signed.expires_at };
+        signed.verify(keys, &url.message(), now)?;
+        Ok(url)
     }
 
-    fn mac(&self, keys: &DerivedKeys, id: &KeyId) -> Option<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&**keys.keys.get(id)?).ok()?;
-        mac.update(
-            format!("{}\n{}\n{}", self.sha256, self.format.extension(), self.expires_at).as_bytes(),
-        );
-        Some(mac)
+    fn message(&self) -> String {
+        format!("{}\n{}\n{}", self.sha256, self.format.extension(), self.expires_at)
     }
+}
+
+/// The path prefix of the signed lists of digests of providers.
+pub const PROVIDER_PREFIX: &str = "/v1/providers-files/";
+
+/// One of the two small files of a provider's version, which the records have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderText {
+    /// The list of digests.
+    Sums,
+    /// The signature of the list.
+    Signature,
+}
+
+/// The content of a signed URL: the right to download the list of digests of a version, or its
+/// signature, until the expiry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedProviderText {
+    /// The provider.
+    pub address: ProviderAddress,
+    /// The version.
+    pub version: Version,
+    /// Which of the files.
+    pub text: ProviderText,
+    /// Expiry in Unix seconds.
+    pub expires_at: i64,
+}
+
+impl SignedProviderText {
+    /// Returns the signed URL without scheme and host: an absolute path of this server.
+    ///
+    /// `keys` are those of [`SignedUrl::purpose`]. What they sign here begins with another word, so a
+    /// signature for an archive is not valid. `None`, if `keys` has no current key.
+    pub fn to_location(&self, keys: &DerivedKeys) -> Option<String> {
+        let mac = mac(keys, &keys.current, &self.message())?;
+        Some(format!(
+            "{PROVIDER_PREFIX}{}/{}/{}?expires={}&kid={}&signature={}",
+            self.address,
+            self.version,
+            self.file_name(),
+            self.expires_at,
+            keys.current.as_str(),
+            hex::encode(mac.finalize().into_bytes()),
+        ))
+    }
+
+    /// Verifies the parts of the path of a signed URL, and its query, as [`SignedUrl::open`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`SignedUrlError`], if the signature is invalid or the URL has expired.
+    pub fn open(
+        address: &str,
+        version: &str,
+        file: &str,
+        query: &str,
+        keys: &DerivedKeys,
+        now: i64,
+    ) -> Result<Self, SignedUrlError> {
+        let signed = Signed::parse(query)?;
+        let mut url = Self {
+            address: address.parse().map_err(|_| SignedUrlError::Invalid)?,
+            version: Version::parse(version).map_err(|_| SignedUrlError::Invalid)?,
+            text: ProviderText::Sums,
+            expires_at: signed.expires_at,
+        };
+        if url.file_name() != file {
+            url.text = ProviderText::Signature;
+        }
+        if url.file_name() != file {
+            return Err(SignedUrlError::Invalid);
+        }
+        signed.verify(keys, &url.message(), now)?;
+        Ok(url)
+    }
+
+    fn file_name(&self) -> String {
+        let of = &self.address.provider_type;
+        match self.text {
+            ProviderText::Sums => sums_name(of, &self.version),
+            ProviderText::Signature => signature_name(of, &self.version),
+        }
+    }
+
+    fn message(&self) -> String {
+        let Self { address, version, expires_at, .. } = self;
+        format!("provider\n{address}\n{version}\n{}\n{expires_at}", self.file_name())
+    }
+}
+
+/// The signature in the query of a signed URL.
+struct Signed {
+    expires_at: i64,
+    key_id: KeyId,
+    signature: Vec<u8>,
+}
+
+impl Signed {
+    fn parse(query: &str) -> Result<Self, SignedUrlError> {
+        let invalid = || SignedUrlError::Invalid;
+        Ok(Self {
+            expires_at: unique_parameter(query, "expires")?.parse().map_err(|_| invalid())?,
+            key_id: KeyId::parse(unique_parameter(query, "kid")?).ok_or_else(invalid)?,
+            signature: hex::decode(unique_parameter(query, "signature")?).map_err(|_| invalid())?,
+        })
+    }
+
+    fn verify(&self, keys: &DerivedKeys, message: &str, now: i64) -> Result<(), SignedUrlError> {
+        mac(keys, &self.key_id, message)
+            .ok_or(SignedUrlError::Invalid)?
+            .verify_slice(&self.signature)
+            .map_err(|_| SignedUrlError::Invalid)?;
+        if now >= self.expires_at { Err(SignedUrlError::Expired) } else { Ok(()) }
+    }
+}
+
+fn mac(keys: &DerivedKeys, id: &KeyId, message: &str) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(&**keys.keys.get(id)?).ok()?;
+    mac.update(message.as_bytes());
+    Some(mac)
 }
 
 /// Returns the value of a parameter that must appear exactly once.

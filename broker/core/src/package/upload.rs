@@ -8,8 +8,11 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt;
 
+use stile_protocol::names::ProviderType;
+
 use super::archive::{self, ArchiveError, ArchiveLimits, Format};
-use super::{AnnouncedArchive, MAX_ARCHIVE};
+use super::provider::Platform;
+use super::{AnnouncedArchive, MAX_ARCHIVE, MAX_PROVIDER_FILE};
 
 /// The name prefix of the temporary files of uploads.
 const TEMP_PREFIX: &str = ".stile-incoming-";
@@ -55,9 +58,9 @@ fn locked_file(folder: &Path) -> std::io::Result<NamedTempFile> {
 /// The reason why an upload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// The archive is larger than [`MAX_ARCHIVE`].
-    #[error("the archive is larger than 100 MB")]
-    TooLarge,
+    /// The archive is larger than this maximum in bytes.
+    #[error("the archive is larger than {} MB", .0 / 1_000_000)]
+    TooLarge(u64),
     /// The archive failed the inspection.
     #[error(transparent)]
     Archive(ArchiveError),
@@ -73,31 +76,48 @@ pub struct ArchiveUpload {
     writer: tokio::fs::File,
     hash: Sha256,
     bytes: u64,
+    /// The maximum of bytes.
+    max: u64,
     /// The first bytes, which indicate the format.
     first: Vec<u8>,
 }
 
 impl ArchiveUpload {
-    /// Creates a temporary file in the folder.
+    /// Creates a temporary file in the folder, for the archive of a module: at most [`MAX_ARCHIVE`]
+    /// bytes.
     ///
     /// # Errors
     ///
     /// [`UploadError::Disk`], if the file cannot be created.
     pub fn start(folder: &Path) -> Result<Self, UploadError> {
+        Self::with_maximum(folder, MAX_ARCHIVE)
+    }
+
+    /// Creates a temporary file in the folder, for the zip archive of a provider: at most
+    /// [`MAX_PROVIDER_FILE`] bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadError::Disk`], if the file cannot be created.
+    pub fn start_provider(folder: &Path) -> Result<Self, UploadError> {
+        Self::with_maximum(folder, MAX_PROVIDER_FILE)
+    }
+
+    fn with_maximum(folder: &Path, max: u64) -> Result<Self, UploadError> {
         let file = locked_file(folder).map_err(UploadError::Disk)?;
         let writer = tokio::fs::File::from_std(file.reopen().map_err(UploadError::Disk)?);
-        Ok(Self { file, writer, hash: Sha256::new(), bytes: 0, first: Vec::new() })
+        Ok(Self { file, writer, hash: Sha256::new(), bytes: 0, max, first: Vec::new() })
     }
 
     /// Appends a received chunk.
     ///
     /// # Errors
     ///
-    /// [`UploadError::TooLarge`] beyond [`MAX_ARCHIVE`] bytes, or [`UploadError::Disk`].
+    /// [`UploadError::TooLarge`] beyond the maximum, or [`UploadError::Disk`].
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), UploadError> {
         self.bytes = self.bytes.saturating_add(chunk.len() as u64);
-        if self.bytes > MAX_ARCHIVE {
-            return Err(UploadError::TooLarge);
+        if self.bytes > self.max {
+            return Err(UploadError::TooLarge(self.max));
         }
         self.hash.update(chunk);
         let missing = Format::SNIFFED.saturating_sub(self.first.len());
@@ -117,6 +137,11 @@ impl ArchiveUpload {
     /// Returns the number of received bytes.
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Returns the largest number of bytes that it accepts.
+    pub const fn maximum(&self) -> u64 {
+        self.max
     }
 
     /// Returns whether the received bytes have the announced length and SHA-256.
@@ -152,6 +177,77 @@ impl ArchiveUpload {
             Ok(VerifiedArchive { file, sha256, bytes, format, metadata: None })
         });
         checked.await.map_err(|error| UploadError::Disk(std::io::Error::other(error)))?
+    }
+}
+
+impl ArchiveUpload {
+    /// Ends the upload and inspects it as the zip archive of a provider for a platform, within these
+    /// limits.
+    ///
+    /// # Errors
+    ///
+    /// [`UploadError::Archive`], if the archive failed the inspection, or [`UploadError::Disk`].
+    pub async fn verify_provider(
+        mut self,
+        provider_type: &ProviderType,
+        platform: &Platform,
+        limits: ArchiveLimits,
+    ) -> Result<VerifiedProviderFile, UploadError> {
+        self.flush().await?;
+        let (mut file, sha256, bytes) = (self.file, hex::encode(self.hash.finalize()), self.bytes);
+        let (provider_type, platform) = (provider_type.clone(), platform.clone());
+        let checked = tokio::task::spawn_blocking(move || {
+            let inspected =
+                archive::inspect_provider(file.as_file_mut(), &provider_type, &platform, &limits);
+            let h1 = inspected.map_err(UploadError::Archive)?.h1;
+            Ok(VerifiedProviderFile { file, platform, sha256, bytes, h1 })
+        });
+        checked.await.map_err(|error| UploadError::Disk(std::io::Error::other(error)))?
+    }
+}
+
+/// Proof that a received zip archive of a provider passed the inspection. Only
+/// [`ArchiveUpload::verify_provider`] creates one.
+///
+/// The store requires one, so no client can publish a hash that the broker did not compute.
+#[derive(Debug)]
+pub struct VerifiedProviderFile {
+    file: NamedTempFile,
+    platform: Platform,
+    sha256: String,
+    bytes: u64,
+    h1: String,
+}
+
+impl VerifiedProviderFile {
+    /// Returns the platform whose file it is.
+    pub const fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Returns the SHA-256 of the archive, in lower-case hex.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// Returns the size in bytes.
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Returns the hash of the unpacked files, `h1:` and base64.
+    pub fn h1(&self) -> &str {
+        &self.h1
+    }
+
+    /// Returns the path of the temporary file.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Returns the temporary file, so that the store can rename it.
+    pub fn into_file(self) -> NamedTempFile {
+        self.file
     }
 }
 
@@ -242,5 +338,33 @@ mod tests {
                 assert!(upload.file.path().is_file());
             }
         });
+    }
+
+    #[tokio::test]
+    async fn an_upload_ends_at_its_own_maximum() {
+        let folder = tempfile::tempdir().unwrap();
+        let maximum = |upload: ArchiveUpload| upload.maximum();
+        assert_eq!(maximum(ArchiveUpload::start(folder.path()).unwrap()), 100_000_000);
+        assert_eq!(maximum(ArchiveUpload::start_provider(folder.path()).unwrap()), 1_000_000_000);
+        let mut upload = ArchiveUpload::with_maximum(folder.path(), 3).unwrap();
+        upload.write(b"abc").await.unwrap();
+        let error = upload.write(b"d").await.unwrap_err();
+        assert!(matches!(error, UploadError::TooLarge(3)));
+        assert_eq!(
+            UploadError::TooLarge(MAX_ARCHIVE).to_string(),
+            "the archive is larger than 100 MB"
+        );
+    }
+
+    #[tokio::test]
+    async fn only_an_inspected_file_of_a_provider_is_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        let dns = ProviderType::parse("dns").unwrap();
+        let linux: Platform = "linux_amd64".parse().unwrap();
+        let mut upload = ArchiveUpload::start_provider(folder.path()).unwrap();
+        upload.write(b"PK").await.unwrap();
+        let outcome = upload.verify_provider(&dns, &linux, ArchiveLimits::provider()).await;
+        assert!(matches!(outcome, Err(UploadError::Archive(_))));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

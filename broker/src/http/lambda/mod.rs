@@ -31,6 +31,7 @@ use crate::app::{Broker, count_backlog, tick};
 use crate::authn::gateway::IamSource;
 use crate::config::{AuthorizerBase, Config};
 use crate::http::archive_body::DirectLimit;
+use crate::http::run_detached::StopsAfterAnswer;
 use crate::metrics::{CloudWatchNamespace, Emf, Format};
 
 pub use event_error::EventError;
@@ -146,6 +147,7 @@ impl Function {
             parts.uri = target.uri(parts.uri.query());
             parts.extensions.clear();
             parts.extensions.insert(limit);
+            parts.extensions.insert(StopsAfterAnswer);
             if let Some(caller) = caller.clone() {
                 parts.extensions.insert(caller);
             }

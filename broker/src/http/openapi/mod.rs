@@ -6,6 +6,7 @@
 
 mod operation;
 mod paths;
+mod provider_paths;
 
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 const COMPONENTS: &str = include_str!("components.json");
 
 /// What a reader must know before the routes.
-const DESCRIPTION: &str = "A private registry for Terraform and OpenTofu modules. \
+const DESCRIPTION: &str = "A private registry for modules and providers of Terraform and OpenTofu. \
     Callers authenticate with their AWS identity.\n\n\
     Each answer has the header `X-Request-Id`. \
     An error has one of three forms: an object, a list of one sentence, or one line. \
@@ -58,7 +59,8 @@ pub fn openapi_document() -> Result<Value, serde_json::Error> {
             { "name": "tokens", "description": "The exchange of an identity for a token." },
             { "name": "grants", "description": "Grants that their holders change." },
             { "name": "modules", "description": "The module registry, for readers." },
-            { "name": "publishing", "description": "The module registry, for publishers." },
+            { "name": "providers", "description": "The provider registry, for readers, and its keys." },
+            { "name": "publishing", "description": "Both registries, for publishers." },
         ],
         "paths": paths::paths(),
         "components": components,

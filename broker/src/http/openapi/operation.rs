@@ -12,8 +12,23 @@ use crate::http::error::{ApiError, ErrorShape};
 /// The errors of every route: a malformed request, and a fault of the broker.
 const ALWAYS: [ErrorCode; 2] = [ErrorCode::InvalidRequest, ErrorCode::Internal];
 
+/// The errors of a route that requires a token.
+const BEARER: [ErrorCode; 3] =
+    [ErrorCode::Unauthorized, ErrorCode::StoreUnavailable, ErrorCode::KeyUnavailable];
+
+/// The errors of a route that decides a right of the bearer.
+pub(super) const RIGHT: [ErrorCode; 3] =
+    [ErrorCode::NoGrant, ErrorCode::OutOfScope, ErrorCode::PrincipalRecreated];
+
+/// The errors of a route that reads a body of JSON.
+pub(super) const BODY: [ErrorCode; 3] =
+    [ErrorCode::RequestTimeout, ErrorCode::TooLarge, ErrorCode::UnsupportedMediaType];
+
 /// The headers of each answer.
 const ID: &str = "X-Request-Id";
+
+/// A method in lower case, a path as in the router, and the description.
+pub(super) type Route = (&'static str, &'static str, Value);
 
 /// The body of an answer.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +108,12 @@ impl Operation {
         self
     }
 
+    /// Says that the request can have a file of one of these media types.
+    pub fn optional_body(mut self, media_types: &'static [&'static str]) -> Self {
+        self.value["requestBody"] = json!({ "content": Content::File(media_types).render() });
+        self
+    }
+
     /// Says that the request has a body of JSON of that schema.
     pub fn json_body(self, name: &'static str) -> Self {
         self.body(&Content::Json(name).render())
@@ -144,6 +165,16 @@ impl Operation {
         }
         self.value
     }
+}
+
+/// Begins the description of a route that requires a token.
+pub(super) fn bearer(id: &str, tag: &str, shape: ErrorShape, summary: &str) -> Operation {
+    Operation::new(id, tag, shape, summary).errors(&BEARER)
+}
+
+/// Adds the usual answer of that schema.
+pub(super) fn ok(operation: Operation, name: &'static str) -> Operation {
+    operation.answers(StatusCode::OK, "The answer.", &[], Content::Json(name))
 }
 
 /// Returns the description of the errors of one status.

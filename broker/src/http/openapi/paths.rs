@@ -6,17 +6,9 @@ use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 use stile_protocol::reply::ErrorCode::{self, *};
 
-use super::operation::{Content, Operation, file, schema};
-use crate::http::error::ErrorShape::{self, Line, List, Object};
-
-/// The errors of a route that requires a token.
-const BEARER: [ErrorCode; 3] = [Unauthorized, StoreUnavailable, KeyUnavailable];
-
-/// The errors of a route that decides a right of the bearer.
-const RIGHT: [ErrorCode; 3] = [NoGrant, OutOfScope, PrincipalRecreated];
-
-/// The errors of a route that reads a body of JSON.
-const BODY: [ErrorCode; 3] = [RequestTimeout, TooLarge, UnsupportedMediaType];
+use super::operation::{BODY, Content, Operation, RIGHT, Route, bearer, file, ok, schema};
+use super::provider_paths;
+use crate::http::error::ErrorShape::{Line, List, Object};
 
 /// The errors of a mint, also without a proof.
 const MINT: [ErrorCode; 9] = [
@@ -53,26 +45,24 @@ const VERSION: [&str; 4] = ["namespace", "name", "system", "version"];
 /// Returns the paths of the document, each with its methods.
 pub(super) fn paths() -> Value {
     let mut paths = Map::new();
-    for (method, path, operation) in
-        [&open()[..], &token()[..], &grants()[..], &modules()[..], &versions()[..], &uploads()[..]]
-            .concat()
+    for (method, path, operation) in [
+        open(),
+        token(),
+        grants(),
+        provider_paths::signing_keys(),
+        modules(),
+        versions(),
+        uploads(),
+        provider_paths::providers(),
+        provider_paths::life(),
+        provider_paths::uploads(),
+    ]
+    .concat()
     {
         let methods = paths.entry(path).or_insert_with(|| json!({}));
         methods[method] = operation;
     }
     paths.into()
-}
-
-/// A method in lower case, a path as in the router, and the description.
-type Route = (&'static str, &'static str, Value);
-
-/// Begins the description of a route that requires a token.
-fn bearer(id: &str, tag: &str, shape: ErrorShape, summary: &str) -> Operation {
-    Operation::new(id, tag, shape, summary).errors(&BEARER)
-}
-
-fn ok(operation: Operation, name: &'static str) -> Operation {
-    operation.answers(StatusCode::OK, "The answer.", &[], Content::Json(name))
 }
 
 fn open() -> Vec<Route> {

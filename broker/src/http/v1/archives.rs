@@ -17,11 +17,14 @@ use stile_protocol::reply::ErrorCode;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
+use super::package_path::{PackagePath as _, ProviderPath};
+use crate::app::archive::ProviderFile;
 use crate::app::{Broker, archive};
 use crate::http::checked_body::CheckedBody;
 use crate::http::decision::{Sender, conclude};
 use crate::http::error::ApiError;
 use stile_core::audit::{Event, Kind};
+use stile_core::package::ProviderText;
 
 /// `GET` and `HEAD /v1/archives/{file}`.
 pub async fn fetch(
@@ -64,6 +67,32 @@ async fn send(
         return Ok(response);
     }
     Ok(response.map(|body| Body::new(CheckedBody::new(body, archive.url.sha256))))
+}
+
+/// `GET` and `HEAD /v1/providers-files/{namespace}/{type}/{version}/{file}`: the list of digests of a
+/// provider's version, or its signature.
+pub async fn provider_file(
+    State(broker): State<Arc<Broker>>,
+    path: Result<Path<ProviderPath>, PathRejection>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let sender = Sender::of(request.headers(), request.extensions());
+    let mut draft = sender.draft(&broker, Kind::Fetch);
+    let query = request.uri().query().unwrap_or_default();
+    let sent = async {
+        let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
+        let address = path.unverified_address();
+        let parts = (address.as_str(), path.unverified_version(), path.file());
+        let found = archive::open_provider_file(&broker, parts, query, &mut draft).await;
+        let ProviderFile { content, text } = found.map_err(ApiError::archive)?;
+        let content_type = match text {
+            ProviderText::Sums => "text/plain; charset=utf-8",
+            ProviderText::Signature => "application/octet-stream",
+        };
+        Ok(([(header::CONTENT_TYPE, content_type)], content).into_response())
+    }
+    .await;
+    conclude(draft, sent)
 }
 
 fn unreadable() -> ApiError {

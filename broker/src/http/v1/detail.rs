@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use super::modules::ModulePath;
+use super::package_path::{ModulePath, PackagePath as _};
 use crate::app::Broker;
 use crate::app::authorize::Bearer;
 use crate::app::catalogue::{self, CatalogueError};
@@ -18,8 +18,9 @@ use stile_core::audit::{Event, Kind};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::source::ModuleSource;
-use stile_core::package::{Claimed, Format, PackageAddress, Step, Version};
+use stile_core::package::{Claimed, Format, Life, Step, Version};
 use stile_metadata::Metadata;
+use stile_protocol::names::ModuleAddress;
 use stile_store::VersionDetails;
 
 /// `GET /v1/modules/{namespace}/{name}/{system}`: shows the latest version.
@@ -79,7 +80,8 @@ async fn show(
             metadata::of_archive(broker, access, sha256).await.map_err(ApiError::store)?
         }
     };
-    Ok(Json(fitting(render(access.address(), version, &details, &listed, metadata.as_ref()))))
+    let module = access.address().module().ok_or_else(absent)?;
+    Ok(Json(fitting(render(module, version, &details, &listed, metadata.as_ref()))))
 }
 
 /// Maximum length of an answer in an event of Lambda, in bytes. Lambda allows 6 MB, with headers.
@@ -133,34 +135,20 @@ fn absent() -> ApiError {
 
 /// Returns the answer. Fields that the public registry has, and this one does not know, are null.
 fn render(
-    address: &PackageAddress,
+    module: &ModuleAddress,
     version: &Version,
     details: &VersionDetails,
     listed: &[Version],
     metadata: Option<&Metadata>,
 ) -> Value {
-    let PackageAddress::Module(module) = address;
     let shape = metadata.map(|metadata| metadata.registry_shape(module.name.as_str()));
     let (root, submodules, examples) =
         shape.map(|shape| (shape.root, shape.submodules, shape.examples)).unwrap_or_default();
-    let step = |step: &Option<Step>, by: &str, at: &str| {
-        step.as_ref().map(|step| {
-            let explanation = &step.explanation;
-            let mut shown = json!({
-                "reason": explanation.reason,
-                "link": explanation.link,
-                "replacement": explanation.replacement,
-            });
-            shown[by] = step.by.as_str().into();
-            shown[at] = rfc3339(step.at).into();
-            shown
-        })
-    };
     let object = details.object.as_ref();
     let source = details.source.as_ref().map(ModuleSource::as_str);
     let source = source.or_else(|| object.map(|object| object.address.as_str()));
     let mut shown = json!({
-        "id": format!("{address}/{version}"),
+        "id": format!("{module}/{version}"),
         "namespace": module.namespace,
         "name": module.name,
         "provider": module.system,
@@ -170,8 +158,6 @@ fn render(
         "source": details.claimed.as_ref().and_then(Claimed::repository_url),
         "published_at": rfc3339(details.published_at),
         "versions": listed.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "deprecation": step(&details.life.deprecated, "deprecated_by", "deprecated_at"),
-        "unpublished": step(&details.life.unpublished, "unpublished_by", "unpublished_at"),
         "readme": metadata.and_then(|metadata| metadata.root.readme.as_ref()),
         "root": root,
         "submodules": submodules,
@@ -190,7 +176,27 @@ fn render(
     if let Some(object) = object {
         shown["provenance"]["object_version"] = object.version.as_deref().into();
     }
+    life_of(&details.life, &mut shown);
     shown
+}
+
+/// Adds the fields about the life of a version. Each is null if the version has no such step.
+pub(super) fn life_of(life: &Life, shown: &mut Value) {
+    let step = |step: &Option<Step>, by: &str, at: &str| {
+        step.as_ref().map(|step| {
+            let explanation = &step.explanation;
+            let mut shown = json!({
+                "reason": explanation.reason,
+                "link": explanation.link,
+                "replacement": explanation.replacement,
+            });
+            shown[by] = step.by.as_str().into();
+            shown[at] = rfc3339(step.at).into();
+            shown
+        })
+    };
+    shown["deprecation"] = step(&life.deprecated, "deprecated_by", "deprecated_at").into();
+    shown["unpublished"] = step(&life.unpublished, "unpublished_by", "unpublished_at").into();
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! The routes that change the life of a version: deprecation, unpublishing and restoring.
+//! The routes that change the life of a version: deprecation, unpublishing and restoring. Modules and
+//! providers share them.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use stile_protocol::reply::ErrorCode;
 
-use super::modules::ModulePath;
+use super::package_path::{PackagePath, PathResult};
 use super::publication::bad_name;
 use crate::app::{Broker, life};
 use crate::http::decision::{Credential, conclude};
@@ -17,46 +17,44 @@ use crate::http::run_detached::run_detached;
 use stile_core::audit::Kind;
 use stile_core::package::{Explanation, LifeChange};
 
-type ModulePathResult = Result<Path<ModulePath>, PathRejection>;
-
-/// `PUT /v1/modules/{namespace}/{name}/{system}/{version}/deprecation`.
-pub async fn deprecate(
+/// `PUT …/{version}/deprecation`.
+pub async fn deprecate<P: PackagePath>(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
-    path: ModulePathResult,
+    path: PathResult<P>,
     request: Request,
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let body = Body::Explanation(request, LifeChange::Deprecate);
     change(broker, credential, Kind::Deprecate, path, body, "deprecated").await
 }
 
-/// `DELETE /v1/modules/{namespace}/{name}/{system}/{version}/deprecation`.
-pub async fn undeprecate(
+/// `DELETE …/{version}/deprecation`.
+pub async fn undeprecate<P: PackagePath>(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
-    path: ModulePathResult,
+    path: PathResult<P>,
     request: Request,
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let body = Body::None(request, LifeChange::Undeprecate);
     change(broker, credential, Kind::Undeprecate, path, body, "undeprecated").await
 }
 
-/// `DELETE /v1/modules/{namespace}/{name}/{system}/{version}`.
-pub async fn unpublish(
+/// `DELETE …/{version}`.
+pub async fn unpublish<P: PackagePath>(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
-    path: ModulePathResult,
+    path: PathResult<P>,
     request: Request,
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let body = Body::Explanation(request, LifeChange::Unpublish);
     change(broker, credential, Kind::Unpublish, path, body, "unpublished").await
 }
 
-/// `POST /v1/modules/{namespace}/{name}/{system}/{version}/restore`.
-pub async fn restore(
+/// `POST …/{version}/restore`.
+pub async fn restore<P: PackagePath>(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
-    path: ModulePathResult,
+    path: PathResult<P>,
     request: Request,
 ) -> Result<Json<serde_json::Value>, ApiError> {
     let body = Body::None(request, LifeChange::Restore);
@@ -85,11 +83,11 @@ impl Body {
 }
 
 /// Decides the right, and makes the change. It answers with `done` if the version changed.
-async fn change(
+async fn change<P: PackagePath>(
     broker: Arc<Broker>,
     credential: Credential,
     kind: Kind,
-    path: ModulePathResult,
+    path: PathResult<P>,
     body: Body,
     done: &'static str,
 ) -> Result<Json<serde_json::Value>, ApiError> {
@@ -109,7 +107,7 @@ async fn change(
         let changed = life::change(&broker, &bearer, &access, &version, &wanted, &mut draft).await;
         let answer = changed.map_err(ApiError::life).map(|changed| {
             Json(serde_json::json!({
-                "module": access.address().to_string(),
+                (access.address().kind()): access.address().to_string(),
                 "version": version.to_string(),
                 "status": if changed { done } else { "unchanged" },
             }))

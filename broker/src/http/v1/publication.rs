@@ -6,7 +6,7 @@ use stile_protocol::names::NameError;
 use stile_protocol::reply::ErrorCode;
 
 use crate::http::error::ApiError;
-use stile_core::package::{Claimed, PackageAddress, Version};
+use stile_core::package::{Claimed, PackageAddress, PackageKind, Version};
 use stile_store::Published;
 
 /// The answer to a publisher: a status and a JSON body.
@@ -25,13 +25,14 @@ pub(super) fn claimed(headers: &HeaderMap) -> Result<Option<Claimed>, ApiError> 
     })
 }
 
-const fn outcome(published: Published) -> &'static str {
-    match published {
-        Published::Created => "created",
-        Published::Same => "unchanged",
-        Published::Replaced => "replaced",
-        Published::Different | Published::InProgress | Published::Unpublished => "conflict",
-        Published::Full | Published::OverQuota(_) => "full",
+const fn outcome(published: Published, kind: PackageKind) -> &'static str {
+    match (published, kind) {
+        (Published::Created, _) => "created",
+        (Published::Same, _) => "unchanged",
+        (Published::Replaced, PackageKind::Module) => "replaced",
+        (Published::Replaced, PackageKind::Provider) => "changed",
+        (Published::Different | Published::InProgress | Published::Unpublished, _) => "conflict",
+        (Published::Full | Published::OverQuota(_), _) => "full",
     }
 }
 
@@ -49,6 +50,7 @@ pub(super) fn reply(
     content: (&str, &str),
     published: Published,
 ) -> Result<PublishReply, ApiError> {
+    let kind = address.kind();
     let status = match published {
         Published::Created => StatusCode::CREATED,
         Published::Same | Published::Replaced => StatusCode::OK,
@@ -57,7 +59,7 @@ pub(super) fn reply(
                 ErrorCode::TooLarge,
                 format!("`{address}` has the maximum number of versions"),
             )
-            .hint("publish the next versions under another module name"));
+            .hint(format!("publish the next versions under another {kind} name")));
         }
         Published::OverQuota(exceeded) => {
             return Err(ApiError::quota_exceeded(address.namespace(), exceeded));
@@ -83,15 +85,15 @@ pub(super) fn reply(
                 ErrorCode::Conflict,
                 format!("`{address}` {version} is unpublished, with the same content"),
             )
-            .hint(format!("run `stile-admin module restore {address} {version}`")));
+            .hint(format!("run `stile-admin {kind} restore {address} {version}`")));
         }
     };
     let (field, value) = content;
     let body = serde_json::json!({
-        "module": address.to_string(),
+        (kind): address.to_string(),
         "version": version.to_string(),
         field: value,
-        "status": outcome(published),
+        "status": outcome(published, address.package_kind()),
     });
     Ok((status, Json(body)))
 }

@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 
-use super::modules::ModulePath;
+use super::package_path::{ModulePath, PackagePath as _};
 use super::publication::{PublishReply, bad_name, claimed, reply};
 use super::publish_source;
 use crate::app::Broker;
 use crate::app::publish::{self, IncomingArchive, Publication};
-use crate::http::archive_body::{format, read_archive};
+use crate::http::archive_body::{Accepted, format, read_archive};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use crate::http::json_body::is_json;
@@ -44,7 +44,7 @@ pub async fn module(
         };
         let permit = publish::permit(&broker, &bearer, &access).map_err(ApiError::publish)?;
         let begin = |announced| IncomingArchive::begin(&broker, announced);
-        let upload = read_archive(request, begin).await?;
+        let upload = read_archive(request, Accepted::MODULE, begin).await?;
         Ok((access, new, permit, upload))
     }
     .await;

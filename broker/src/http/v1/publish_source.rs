@@ -9,7 +9,7 @@ use axum::extract::{Path, Request};
 use stile_protocol::reply::ErrorCode;
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
-use super::modules::ModulePath;
+use super::package_path::{ModulePath, PackagePath as _};
 use super::publication::{PublishReply, bad_name, claimed, reply};
 use crate::app::Broker;
 use crate::app::publish_object::{AnnouncedObject, ObjectPublication, publish_object};

@@ -6,11 +6,12 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use stile_protocol::names::System;
 use stile_protocol::reply::ErrorCode;
 
-use super::modules::{PAGE, summary};
+use super::lists::Window;
+use super::modules::summary;
 use crate::app::{Broker, search};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
@@ -54,15 +55,11 @@ pub async fn modules(
         let system = system.map_err(|error| invalid(format!("`provider`: {error}")))?;
         let query =
             SearchQuery::parse(&wanted.q, system).map_err(|error| invalid(error.to_string()))?;
-        let limit = wanted.limit.unwrap_or(PAGE).clamp(1, PAGE);
+        let window = Window::new(wanted.offset, wanted.limit);
         let namespace = access.as_ref().map(|access| access.namespace());
-        let found = search::search(&broker, &bearer, &query, namespace, wanted.offset, limit)
+        let found = search::search(&broker, &bearer, &query, namespace, window.offset, window.limit)
             .await
             .map_err(ApiError::store)?;
-        let mut meta = json!({ "limit": limit, "current_offset": wanted.offset });
-        if found.more {
-            meta["next_offset"] = (wanted.offset + limit).into();
-        }
         let modules = found.modules.into_iter().map(|module| {
             let mut shown = summary(&ModuleSummary {
                 address: module.address,
@@ -72,7 +69,7 @@ pub async fn modules(
             shown["description"] = module.description.into();
             shown
         });
-        Ok(Json(json!({ "meta": meta, "modules": modules.collect::<Vec<_>>() })))
+        Ok(window.answer("modules", modules.collect(), found.more))
     }
     .await;
     conclude(draft, answer)

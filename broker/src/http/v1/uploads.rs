@@ -11,13 +11,13 @@ use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use stile_protocol::reply::ErrorCode;
 
-use super::modules::ModulePath;
+use super::package_path::{ModulePath, PackagePath as _};
 use super::publication::{PublishReply, bad_name};
 use super::publish::answer;
 use crate::app::Broker;
 use crate::app::authorize::Bearer;
 use crate::app::upload::{self, SessionError, UploadRoute};
-use crate::http::archive_body::DirectLimit;
+use crate::http::archive_body::{Accepted, DirectLimit};
 use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use crate::http::json_body::read_json;
@@ -51,11 +51,11 @@ async fn session(
     let Path(path) = path.map_err(|_| ApiError::not_found("there is no such route"))?;
     let access = path.access(bearer, event, bad_name)?;
     let version = path.version()?;
-    let limit = DirectLimit::of(&request);
+    let limit = DirectLimit::of(&request, Accepted::MODULE);
     let announced = AnnouncedArchive::parse(&read_json(request).await?)
         .map_err(|error| ApiError::new(ErrorCode::InvalidRequest, error.problem))?;
     if announced.bytes > MAX_ARCHIVE {
-        return Err(ApiError::upload(UploadError::TooLarge));
+        return Err(ApiError::upload(UploadError::TooLarge(MAX_ARCHIVE)));
     }
     let begun = upload::begin(broker, &access, &version, &announced, limit.bytes(), event).await;
     let begun = begun.map_err(|error| match error {
@@ -66,7 +66,7 @@ async fn session(
         UploadRoute::Published(publication) => answer(&publication),
         UploadRoute::Direct => {
             let body = serde_json::json!({
-                "module": access.address().to_string(),
+                (access.address().kind()): access.address().to_string(),
                 "version": version.to_string(),
                 "sha256": announced.sha256,
                 "status": "direct",

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stile_protocol::reply::ErrorCode;
 
-use super::modules::ModulePath;
+use super::package_path::{ModulePath, PackagePath as _};
 use super::publication::bad_name;
 use crate::app::{Broker, usage};
 use crate::http::decision::{Credential, conclude};

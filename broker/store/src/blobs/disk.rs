@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use stile_core::package::{Format, VerifiedArchive};
+use stile_core::package::{Format, VerifiedArchive, VerifiedProviderFile};
+use tempfile::NamedTempFile;
 
 use super::disk_space::{DISK_RESERVE, DiskSpace};
 use super::metadata_files;
@@ -96,7 +97,16 @@ impl Disk {
     /// Moves a verified archive to its path. When this returns, the file is on disk under its name.
     pub(crate) async fn put(&self, archive: VerifiedArchive) -> Result<(), StoreError> {
         let place = self.archive(archive.sha256(), archive.format());
-        blocking(move || put(archive, &place)).await
+        blocking(move || put(archive.into_file(), &place)).await
+    }
+
+    /// Moves the verified file of a provider to its path, as [`Disk::put`] does.
+    pub(crate) async fn put_provider_file(
+        &self,
+        file: VerifiedProviderFile,
+    ) -> Result<(), StoreError> {
+        let place = self.archive(file.sha256(), Format::Zip);
+        blocking(move || put(file.into_file(), &place)).await
     }
 
     fn metadata_folder(&self) -> PathBuf {
@@ -324,13 +334,12 @@ fn is_archive(folder: &str, name: &str) -> bool {
     })
 }
 
-fn put(archive: VerifiedArchive, place: &Path) -> Result<(), StoreError> {
+fn put(file: NamedTempFile, place: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| {
         StoreError::unavailable(format!("cannot write `{}`", place.display()), error)
     };
     let subfolder = place.parent().unwrap_or(place);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(subfolder).map_err(failed)?;
-    let file = archive.into_file();
     file.as_file().sync_all().map_err(failed)?;
     file.persist(place).map_err(|error| failed(error.error))?;
     files::sync_folder(subfolder).map_err(failed)?;

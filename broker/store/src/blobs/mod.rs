@@ -10,8 +10,10 @@ mod upload;
 
 use std::path::PathBuf;
 
+use stile_core::package::provider::ReleaseFile;
 use stile_core::package::{
-    AnnouncedArchive, ArchiveUpload, PackageAddress, SignedUrl, UploadId, VerifiedArchive, Version,
+    AnnouncedArchive, ArchiveUpload, PackageAddress, SignedUrl, UploadId, VerifiedArchive,
+    VerifiedProviderFile, Version,
 };
 
 pub use disk::Disk;
@@ -20,7 +22,7 @@ pub use s3::S3;
 
 pub(crate) use disk::{PublishLock, archive_path, file_name, metadata_path};
 pub(crate) use metadata::decompress as decompress_metadata;
-pub(crate) use s3::{key as archive_key, parse_key as parse_archive_key};
+pub(crate) use s3::{key as archive_key, parse_key as parse_archive_key, sums_keys};
 pub(crate) use source_buckets::SourceBuckets;
 pub use source_buckets::{OpenedObject, ReadObject, RecordedObject};
 pub(crate) use upload::FetchedObject;
@@ -61,6 +63,25 @@ impl Blobs {
             Self::S3(s3) => Some(s3.put(address, version, &archive).await?),
         };
         Ok(StoredArchive { sha256, format, object_version })
+    }
+
+    /// Stores the verified file of a provider, and returns its record. It is safe to repeat with the
+    /// same bytes.
+    pub(crate) async fn put_provider_file(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        file: VerifiedProviderFile,
+    ) -> Result<ReleaseFile, StoreError> {
+        let (sha256, h1, bytes) = (file.sha256().to_owned(), file.h1().to_owned(), file.bytes());
+        let object_version = match self {
+            Self::Disk(disk) => {
+                disk.put_provider_file(file).await?;
+                None
+            }
+            Self::S3(s3) => Some(s3.put_provider_file(address, version, &file).await?),
+        };
+        Ok(ReleaseFile { sha256, h1, bytes, object_version })
     }
 
     /// Returns whether this archive exists, with this number of bytes.

@@ -1,9 +1,7 @@
 //! The keyring as a file, readable only by its owner. A change takes a lock, and renames a new file
 //! into place.
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +15,7 @@ use stile_core::token::{Key, KeyId, Keyring};
 use stile_protocol::exchange::decode_base64url;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::private_file;
 use crate::blocking::blocking;
 use crate::files;
 use crate::{EmbeddedDeadlines, StoreError};
@@ -27,6 +26,9 @@ const TEMPORARY_PREFIX: &str = ".keyring-";
 /// The newest format that this program reads. It writes no version, because the previous release
 /// accepts no other field.
 const FORMAT: i64 = 1;
+
+/// What the operator does after the keyring belongs to the right user again.
+const AFTER_CHOWN: &str = "rotate the keys";
 
 /// The keyring in a file.
 #[derive(Debug, Clone)]
@@ -99,30 +101,14 @@ impl KeyFile {
 
 /// Reads the keyring. It is empty if the file does not exist.
 fn read(path: &Path) -> Result<Keyring, StoreError> {
-    let failed = |error: std::io::Error| {
-        StoreError::unavailable(format!("cannot read `{}`", path.display()), error)
-    };
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keyring::default()),
-        other => other.map_err(failed)?,
-    };
-    let mode = metadata.permissions().mode();
-    if metadata.is_file() && mode & 0o077 != 0 {
-        return Err(StoreError::misconfigured(format!(
-            "users other than its owner can read `{0}` (mode {1}); hint: run `chmod 600 {0}`, and rotate the keys",
-            path.display(),
-            files::octal(mode)
-        )));
-    }
-    reject_other_owner(path)?;
-    let text = Zeroizing::new(fs::read(path).map_err(failed)?);
-    parse(path, &text)
+    let text = private_file::read(path, ", and rotate the keys", AFTER_CHOWN)?;
+    text.map_or_else(|| Ok(Keyring::default()), |text| parse(path, &text))
 }
 
 /// Rejects a keyring that belongs to another user, who can read it and could have written it. The
 /// keyring may be missing.
 pub(crate) fn reject_other_owner(path: &Path) -> Result<(), StoreError> {
-    files::check_owner(path, "rotate the keys")
+    files::check_owner(path, AFTER_CHOWN)
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Keyring, StoreError> {
@@ -185,13 +171,7 @@ fn replace(
     });
     let document = KeyringDocument { revision: next.revision, keys: keys.collect(), crit: None };
     let text = Zeroizing::new(serde_json::to_vec(&document).map_err(|error| failed(error.into()))?);
-    let mut temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    files::give_to_owner_of(folder, temporary.as_file()).map_err(failed)?;
-    temporary.write_all(&text).and_then(|()| temporary.as_file().sync_all()).map_err(failed)?;
+    let temporary = private_file::write(folder, TEMPORARY_PREFIX, &text).map_err(failed)?;
     temporary.persist(path).map_err(|error| failed(error.error))?;
     files::sync_folder(folder).map_err(failed)?;
     drop::<File>(lock);
@@ -200,6 +180,9 @@ fn replace(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const LONG: Duration = Duration::from_secs(600);

@@ -3,6 +3,8 @@
 mod audit_key;
 mod file;
 mod kms;
+mod private_file;
+mod release_kms;
 
 use stile_core::audit::{self, Kept};
 use stile_core::token::{Keyring, KeyringSummary};
@@ -13,6 +15,7 @@ pub(crate) use audit_key::{
 };
 pub use file::KeyFile;
 pub use kms::Kms;
+pub use release_kms::{ReleaseKms, ReleaseKmsKey};
 
 pub(crate) use file::reject_other_owner;
 

@@ -10,7 +10,7 @@ use super::model::VersionRecord;
 use super::mutation::{Mutation, Outcome};
 use super::outbox::KeptEvent;
 use super::package_document;
-use super::packages::MAX_VERSIONS;
+use super::packages::{MAX_VERSIONS, search_text};
 use crate::retry::Retry;
 use crate::{Destination, LifeChanged, StoreError};
 
@@ -34,24 +34,29 @@ impl Records {
             let Some(after) = record.life.after(change.clone(), by, kept.at()) else {
                 return Ok(LifeChanged::Unchanged);
             };
-            let (was_listed, is_listed) =
-                (record.life.unpublished.is_none(), after.unpublished.is_none());
+            let changed = VersionRecord { life: after.clone(), ..record.clone() };
+            let (was_listed, is_listed) = (record.is_listed(), changed.is_listed());
             let mut mutations = vec![Mutation::ChangeLife {
                 address: address.clone(),
                 version: version.clone(),
                 before: record.life.clone(),
                 after,
             }];
-            if was_listed != is_listed {
+            // The document of a provider has the warnings of its versions.
+            let is_described = address.provider().is_some();
+            let keys = self.keys_of(address).await?;
+            if was_listed != is_listed || is_described {
                 let (package, _) = self.package_and_quota(address).await?;
                 let mut package = package.unwrap_or_else(|| package_document::empty(address));
                 let before = package.revision;
                 let latest_before = package.latest().cloned();
-                if is_listed && package.versions.len() >= MAX_VERSIONS {
+                if is_listed && !was_listed && package.versions.len() >= MAX_VERSIONS {
                     return Ok(LifeChanged::Full);
                 }
                 if is_listed {
                     package.add(address, version, record.published_at);
+                    package.describe(address, version, &changed, &keys.distrusted());
+                    package.set_warnings(address);
                 } else {
                     package.remove(address, version);
                 }
@@ -61,13 +66,13 @@ impl Records {
                     package.latest_at = latest.as_ref().map_or(0, |latest| latest.published_at);
                     let claimed = latest.as_ref().and_then(|latest| latest.claimed.as_ref());
                     package.set_source(address, claimed);
-                    let PackageAddress::Module(module) = address;
-                    mutations.extend(latest.map(|latest| Mutation::PutSearchText {
-                        address: module.clone(),
-                        text: latest.search,
-                    }));
+                    mutations.extend(latest.and_then(|latest| search_text(address, &latest)));
                 }
                 mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
+            }
+            if is_described {
+                let (namespace, before) = (address.namespace().clone(), keys.revision);
+                mutations.push(Mutation::KeepSigningKeys { namespace, before });
             }
             let mut to_send = None;
             if !listeners.is_empty() {

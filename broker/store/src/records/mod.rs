@@ -4,7 +4,7 @@
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `audit`, `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
 //! `single_use`, `revocations`, `refused_exchanges`, `packages`, `package_state`, `life`, `uploads`,
-//! `sources`, `usage`, `webhooks` and `outbox`.
+//! `provider_releases`, `provider_files`, `signing_keys`, `sources`, `usage`, `webhooks` and `outbox`.
 
 pub(crate) mod audit;
 mod delegated_grants;
@@ -20,12 +20,16 @@ pub(crate) mod outbox;
 mod package_document;
 pub(crate) mod package_state;
 mod packages;
+pub(crate) mod provider_document;
+pub(crate) mod provider_files;
+pub(crate) mod provider_releases;
 mod quota;
 mod refused_exchanges;
 mod retention;
 mod revocations;
 mod sealed_keyring;
 pub(crate) mod signed_heads;
+pub(crate) mod signing_keys;
 mod single;
 mod single_use;
 mod sources;
@@ -39,7 +43,7 @@ mod webhooks;
 
 use bytes::Bytes;
 use stile_core::grants::{GrantNamespace, PermittedNamespaces};
-use stile_core::package::{ModuleSummary, PackageAddress, UploadId, Version};
+use stile_core::package::{PackageAddress, PackageKind, PackageSummary, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_core::search::SearchEntry;
 use stile_protocol::audience::Audience;
@@ -59,18 +63,28 @@ pub use usage::COUNTS_PER_COMMIT;
 
 pub(crate) use packages::compare;
 pub(crate) use single_use::principal_state;
-pub(crate) use uploads::UploadAdded;
+pub(crate) use uploads::{COMPLETE_WITHIN, UploadAdded};
 
 use crate::StoreError;
 use crate::retry::Retry;
 use grants_page::{Found, GrantsPage};
 use model::{
-    CallerRecords, KeyringAndHost, LeaseRecord, OpenUploads, PackageRecord, PrincipalGrants, Quota,
-    RevocationRecords, StoredGrant, UploadRecord, VersionRecord,
+    CallerRecords, KeyringAndHost, LeaseRecord, OpenUploads, PackageRecord, PackagesPage,
+    PrincipalGrants, Quota, RevocationRecords, StoredGrant, UploadRecord, VersionRecord,
 };
 use mutation::{Mutation, Outcome};
 use namespaces::StoredNamespace;
 use package_state::PackageState;
+
+/// Raises the alarm for a package that a list leaves out.
+fn alarm_about_unreadable(kind: PackageKind) {
+    let kind = kind.as_str();
+    tracing::error!(
+        alarm = "unreadable_module",
+        kind,
+        "a package in the store cannot be read and is not listed"
+    );
+}
 
 /// The backend of the records.
 #[derive(Debug, Clone)]
@@ -158,10 +172,12 @@ impl Records {
         &self,
         address: &PackageAddress,
     ) -> Result<PackageState, StoreError> {
-        match self {
-            Self::Sqlite(sqlite) => sqlite.package_state(address).await,
-            Self::DynamoDb(dynamodb) => dynamodb.package_state(address).await,
-        }
+        let mut state = match self {
+            Self::Sqlite(sqlite) => sqlite.package_state(address).await?,
+            Self::DynamoDb(dynamodb) => dynamodb.package_state(address).await?,
+        };
+        state.distrusted = self.keys_of(address).await?.distrusted();
+        Ok(state)
     }
 
     async fn namespace_record(
@@ -246,18 +262,26 @@ impl Records {
         }
     }
 
-    /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
-    /// `offset` on.
-    pub(crate) async fn modules(
+    /// Returns the packages of this kind in a namespace, or in all, in order of address.
+    async fn all_summaries(
         &self,
-        reach: &PermittedNamespaces,
+        kind: PackageKind,
         namespace: Option<&Namespace>,
-        offset: usize,
-        limit: usize,
-    ) -> Result<Vec<ModuleSummary>, StoreError> {
+    ) -> Result<Vec<PackageSummary>, StoreError> {
+        let reach = &PermittedNamespaces::All;
+        let page = PackagesPage { reach, namespace, offset: 0, limit: usize::MAX };
+        self.summaries(kind, &page).await
+    }
+
+    /// Returns the packages of this kind that the page has, in order of address.
+    pub(crate) async fn summaries(
+        &self,
+        kind: PackageKind,
+        page: &PackagesPage<'_>,
+    ) -> Result<Vec<PackageSummary>, StoreError> {
         match self {
-            Self::Sqlite(sqlite) => sqlite.modules(reach, namespace, offset, limit).await,
-            Self::DynamoDb(dynamodb) => dynamodb.modules(reach, namespace, offset, limit).await,
+            Self::Sqlite(sqlite) => sqlite.summaries(kind, page).await,
+            Self::DynamoDb(dynamodb) => dynamodb.summaries(kind, page).await,
         }
     }
 

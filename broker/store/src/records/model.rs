@@ -4,15 +4,18 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use stile_core::grants::{Grant, Pin, StateRevisions};
+use stile_core::grants::{Grant, PermittedNamespaces, Pin, StateRevisions};
+use stile_core::package::provider::{Release, ReleaseFile};
 use stile_core::package::source::ModuleSource;
 use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, SearchText, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
+use stile_protocol::names::Namespace;
 
 use super::stored_object::StoredObject;
+use crate::provider_answers::{ProviderManifest, sums_sha256};
 use crate::{NamespaceLimits, NamespaceRecord, NamespaceUsage, StoreError};
 
 /// The revision of a record, which changes with every change of the record. Only the backend that
@@ -89,6 +92,19 @@ pub(crate) struct PackageRecord {
     pub(crate) unknown: Map<String, Value>,
 }
 
+/// A page of a list of packages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PackagesPage<'a> {
+    /// The namespaces that the caller may read.
+    pub(crate) reach: &'a PermittedNamespaces,
+    /// The only namespace of the page, if it has one.
+    pub(crate) namespace: Option<&'a Namespace>,
+    /// How many packages are before the page.
+    pub(crate) offset: usize,
+    /// The most packages of the page.
+    pub(crate) limit: usize,
+}
+
 /// The record of a namespace, with the revision of its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordedNamespace {
@@ -138,6 +154,8 @@ pub(crate) enum Content {
     Source(ModuleSource),
     /// An object of another bucket.
     Object(StoredObject),
+    /// The files of a provider.
+    Provider(Release),
 }
 
 /// The formats that a version with a source, or with an object, has in the store. A release that
@@ -145,13 +163,38 @@ pub(crate) enum Content {
 const SOURCE_FORMAT: &str = "source";
 pub(crate) const OBJECT_FORMAT: &str = "object";
 
+/// The format that a version of a provider has in the store.
+const PROVIDER_FORMAT: &str = "provider";
+
+impl VersionRecord {
+    /// Returns whether the document of the package lists the version.
+    ///
+    /// An unpublished version of a provider stays listed, with a warning: without it, `init` fails for
+    /// every configuration whose lock file names the version.
+    pub(crate) const fn is_listed(&self) -> bool {
+        self.life.unpublished.is_none() || matches!(self.content, Content::Provider(_))
+    }
+
+    /// Returns the archives of this registry that the version has, each with its length.
+    pub(crate) fn archives(&self) -> Vec<(StoredArchive, u64)> {
+        match &self.content {
+            Content::Archive(archive) => vec![(archive.clone(), self.bytes)],
+            Content::Provider(release) => {
+                release.files.values().map(|file| (StoredArchive::of(file), file.bytes)).collect()
+            }
+            Content::Source(_) | Content::Object(_) => Vec::new(),
+        }
+    }
+}
+
 impl Content {
     /// Returns the SHA-256 of the archive, in lower-case hex. For a source it is a digest of the
-    /// text, which no archive has.
+    /// text, which no archive has. For a provider it is that of the list of digests.
     pub(crate) fn sha256(&self) -> String {
         match self {
             Self::Archive(archive) => archive.sha256.clone(),
             Self::Object(object) => object.sha256.clone(),
+            Self::Provider(release) => release.sha256(),
             Self::Source(source) => {
                 let text = [b"source\0", source.as_str().as_bytes()].concat();
                 hex::encode(Sha256::digest(text))
@@ -165,6 +208,7 @@ impl Content {
             Self::Archive(archive) => archive.format.extension(),
             Self::Source(_) => SOURCE_FORMAT,
             Self::Object(_) => OBJECT_FORMAT,
+            Self::Provider(_) => PROVIDER_FORMAT,
         }
     }
 
@@ -173,16 +217,24 @@ impl Content {
         match self {
             Self::Archive(archive) => archive.object_version.as_deref(),
             Self::Object(object) => object.state.version(),
-            Self::Source(_) => None,
+            Self::Source(_) | Self::Provider(_) => None,
         }
     }
 
     /// Returns the text that says where the content is, unless it is an archive of this registry.
     pub(crate) fn origin(&self) -> Option<String> {
         match self {
-            Self::Archive(_) => None,
+            Self::Archive(_) | Self::Provider(_) => None,
             Self::Source(source) => Some(source.to_string()),
             Self::Object(object) => Some(object.origin()),
+        }
+    }
+
+    /// Returns the text with the files of a provider.
+    pub(crate) fn release(&self) -> Option<String> {
+        match self {
+            Self::Provider(release) => Some(release.to_text()),
+            Self::Archive(_) | Self::Source(_) | Self::Object(_) => None,
         }
     }
 
@@ -192,8 +244,10 @@ impl Content {
         format: &str,
         object_version: Option<&str>,
         origin: Option<&str>,
+        release: Option<&str>,
     ) -> Option<Self> {
         let content = match origin {
+            _ if release.is_some() => Self::Provider(Release::read(release?)?),
             Some(origin) if format == OBJECT_FORMAT => {
                 Self::Object(StoredObject::read(sha256, object_version, origin)?)
             }
@@ -204,7 +258,8 @@ impl Content {
                 object_version: object_version.map(str::to_owned),
             }),
         };
-        // A source with another digest, or with the format of an archive, is not what was published.
+        // A source or a release with another digest, or with the format of an archive, is not what was
+        // published.
         let is_whole = content.sha256() == sha256 && content.format() == format;
         is_whole.then_some(content)
     }
@@ -220,6 +275,81 @@ pub(crate) struct StoredArchive {
     pub(crate) object_version: Option<String>,
 }
 
+impl StoredArchive {
+    /// Returns the archive of one platform of a provider.
+    pub(crate) fn of(file: &ReleaseFile) -> Self {
+        let (sha256, object_version) = (file.sha256.clone(), file.object_version.clone());
+        Self { sha256, format: Format::Zip, object_version }
+    }
+}
+
+/// What a client announced that it uploads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AnnouncedUpload {
+    /// The archive of a module.
+    Archive(AnnouncedArchive),
+    /// The files of a provider.
+    Release(Box<ProviderManifest>),
+}
+
+impl AnnouncedUpload {
+    /// Returns the name of the format in the store. A release that does not know it cannot read the
+    /// upload.
+    pub(crate) const fn format(&self) -> &'static str {
+        match self {
+            Self::Archive(archive) => archive.format.extension(),
+            Self::Release(_) => PROVIDER_FORMAT,
+        }
+    }
+
+    /// Returns the number of bytes that the client announced.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Archive(archive) => archive.bytes,
+            Self::Release(manifest) => manifest.total(),
+        }
+    }
+
+    /// Returns the SHA-256 of the archive, or of the list of digests.
+    pub(crate) fn sha256(&self) -> String {
+        match self {
+            Self::Archive(archive) => archive.sha256.clone(),
+            Self::Release(manifest) => sums_sha256(manifest.sums.text()),
+        }
+    }
+
+    /// Returns what the publisher's environment claims.
+    pub(crate) fn claimed(&self) -> Option<&Claimed> {
+        match self {
+            Self::Archive(archive) => archive.claimed.as_ref(),
+            Self::Release(manifest) => manifest.claimed.as_ref(),
+        }
+    }
+
+    /// Returns the text with the files of a provider.
+    pub(crate) fn release(&self) -> Option<String> {
+        match self {
+            Self::Archive(_) => None,
+            Self::Release(manifest) => Some(manifest.to_text()),
+        }
+    }
+
+    /// Reads what the store has of an upload. `None` if it is malformed.
+    pub(crate) fn read(
+        (address, version): (&str, &str),
+        (format, bytes, sha256): (&str, u64, &str),
+        release: Option<&str>,
+        claimed: Option<Claimed>,
+    ) -> Option<Self> {
+        let Some(release) = release else {
+            let (format, sha256) = (Format::from_extension(format)?, sha256.to_owned());
+            return Some(Self::Archive(AnnouncedArchive { format, bytes, sha256, claimed }));
+        };
+        let manifest = ProviderManifest::read(release, address, version, claimed)?;
+        (format == PROVIDER_FORMAT).then(|| Self::Release(Box::new(manifest)))
+    }
+}
+
 /// An upload that a client began and that goes directly to the bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UploadRecord {
@@ -227,7 +357,7 @@ pub(crate) struct UploadRecord {
     pub(crate) principal: String,
     pub(crate) address: String,
     pub(crate) version: String,
-    pub(crate) announced: AnnouncedArchive,
+    pub(crate) announced: AnnouncedUpload,
     /// Until when the client can complete it, in Unix seconds.
     pub(crate) complete_until: i64,
 }

@@ -12,6 +12,7 @@
 
 use stile_core::audit::{Head, Link};
 use stile_core::grants::{Grant, GrantNamespace};
+use stile_core::package::provider::{NamespaceKeys, Release};
 use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
 use stile_core::principal::{Principal, UniqueId};
 use stile_core::refused_exchange::RefusedExchange;
@@ -25,6 +26,7 @@ use super::model::{
     CountedUsage, LeaseRecord, OpenUploads, PackageRecord, PrincipalGrants, Quota,
     RecordedNamespace, Revision, RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
+use super::provider_files::{WaitingFile, WaitingKey};
 use super::stored_object::StoredObject;
 use crate::outgoing::SendingState;
 use crate::{Delivery, Destination, NamespaceRecord, NamespaceUsage, Webhook};
@@ -69,6 +71,24 @@ pub(crate) enum Mutation {
         before: StoredObject,
         after: StoredObject,
     },
+    /// Replaces the files of a provider's version, if it still has the release `before`.
+    ReplaceRelease { address: PackageAddress, version: Version, before: Release, after: Release },
+    /// Replaces the signing keys of a namespace, if they have not changed since the read.
+    PutSigningKeys { namespace: Namespace, before: Revision, keys: NamespaceKeys },
+    /// Changes nothing. The condition holds if the signing keys of the namespace have not changed since
+    /// the read.
+    KeepSigningKeys { namespace: Namespace, before: Revision },
+    /// Adds or replaces a file that waits for its version, if it has not changed since the read, and
+    /// if nobody deletes its object. The backend may delete files that wait since before
+    /// `forget_before`, in Unix seconds.
+    PutWaitingFile {
+        address: PackageAddress,
+        version: Version,
+        key: WaitingKey,
+        before: Revision,
+        after: WaitingFile,
+        forget_before: i64,
+    },
     /// Changes the life of a version, if the version exists and its life is still `before`.
     ChangeLife { address: PackageAddress, version: Version, before: Life, after: Life },
     /// Records the text by which a module is found: that of its latest version. The condition always
@@ -76,9 +96,9 @@ pub(crate) enum Mutation {
     PutSearchText { address: ModuleAddress, text: SearchText },
     /// Replaces the list of a package's versions, if it has not changed since the read.
     PutPackage { address: PackageAddress, before: Revision, package: PackageRecord },
-    /// Counts a version of that many bytes in its namespace, if the limits have not changed since
-    /// the read, and the version exceeds none.
-    CountVersion { namespace: Namespace, bytes: u64, quota: Quota },
+    /// Counts that many bytes in a namespace, and a version if it `is_new`, if the limits have not
+    /// changed since the read, and neither exceeds one.
+    CountVersion { namespace: Namespace, bytes: u64, is_new: bool, quota: Quota },
     /// Adds an upload to a namespace, if its id is free and the open uploads have not changed since
     /// the read. The namespace then has the open uploads in `after` and the new one. The backend may
     /// delete uploads that are older than `forget_before`, in Unix seconds.

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use stile_core::audit::{self, Chain, Kept};
 use stile_core::grants::{GrantNamespace, PermittedNamespaces};
+use stile_core::package::PackageKind;
 use stile_core::package::source::AllowedSources;
 use stile_protocol::names::Namespace;
 
 use super::Records;
-use super::model::RecordedNamespace;
+use super::model::{PackagesPage, RecordedNamespace};
 use super::mutation::{Mutation, Outcome};
 use crate::retry::Retry;
 use crate::{NamespaceCreated, NamespaceLimits, NamespaceRecord, NamespaceSummary, StoreError};
@@ -66,8 +67,14 @@ impl Records {
         if !grants.await?.is_empty() {
             return Ok(true);
         }
-        let modules = self.modules(&PermittedNamespaces::All, Some(namespace), 0, 1).await?;
-        Ok(!modules.is_empty())
+        let reach = &PermittedNamespaces::All;
+        let page = PackagesPage { reach, namespace: Some(namespace), offset: 0, limit: 1 };
+        for kind in PackageKind::ALL {
+            if !self.summaries(kind, &page).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Returns one namespace with the numbers of its grants and modules; `None` if it has nothing.
@@ -80,15 +87,16 @@ impl Records {
         let record = record.map(|recorded| recorded.record);
         let grants =
             self.stored_grants(None, Some(GrantNamespace::One(namespace.clone()))).await?.len();
-        let modules = self.modules(&PermittedNamespaces::All, Some(namespace), 0, usize::MAX);
-        let modules = modules.await?.len();
-        let known = record.is_some() || grants > 0 || modules > 0;
+        let modules = self.all_summaries(PackageKind::Module, Some(namespace)).await?.len();
+        let providers = self.all_summaries(PackageKind::Provider, Some(namespace)).await?.len();
+        let known = record.is_some() || grants > 0 || modules > 0 || providers > 0;
         let usage = self.usages(std::slice::from_ref(namespace)).await?.remove(namespace);
         Ok(known.then(|| NamespaceSummary {
             namespace: namespace.clone(),
             record,
             grants,
             modules,
+            providers,
             usage,
         }))
     }
@@ -115,8 +123,11 @@ impl Records {
                 found.entry(&namespace).grants += 1;
             }
         }
-        for module in self.modules(&PermittedNamespaces::All, None, 0, usize::MAX).await? {
-            found.entry(&module.address.namespace).modules += 1;
+        for module in self.all_summaries(PackageKind::Module, None).await? {
+            found.entry(module.address.namespace()).modules += 1;
+        }
+        for provider in self.all_summaries(PackageKind::Provider, None).await? {
+            found.entry(provider.address.namespace()).providers += 1;
         }
         for (namespace, usage) in self.usages(&limited).await? {
             found.entry(&namespace).usage = Some(usage);
@@ -136,6 +147,7 @@ impl Found {
             record: None,
             grants: 0,
             modules: 0,
+            providers: 0,
             usage: None,
         };
         self.0.entry(namespace.clone()).or_insert_with(empty)

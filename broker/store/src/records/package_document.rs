@@ -4,12 +4,14 @@
 use serde_json::{Map, Value, json};
 use stile_core::package::{Claimed, PackageAddress, Version, versions_document};
 
-use super::model::{PackageRecord, Revision};
+use super::model::{Content, PackageRecord, Revision, VersionRecord};
+use super::provider_document::{self, Described, DistrustedKeys};
 
 /// Returns a package without versions.
 pub(crate) fn empty(address: &PackageAddress) -> PackageRecord {
     let document = match address {
         PackageAddress::Module(_) => versions_document(std::iter::empty()),
+        PackageAddress::Provider(_) => json!({ "versions": [], "warnings": [] }).to_string(),
     };
     PackageRecord {
         revision: Revision::default(),
@@ -50,6 +52,7 @@ const SOURCE: &str = "source";
 const fn entries(address: &PackageAddress) -> &'static str {
     match address {
         PackageAddress::Module(_) => "/modules/0/versions",
+        PackageAddress::Provider(_) => provider_document::VERSIONS,
     }
 }
 
@@ -87,13 +90,39 @@ impl PackageRecord {
     /// It is a copy of a field of that version. A release without it adds versions and leaves the copy
     /// as it is, so nothing may decide by it.
     pub(crate) fn set_source(&mut self, address: &PackageAddress, claimed: Option<&Claimed>) {
-        let PackageAddress::Module(_) = address;
+        if address.module().is_none() {
+            return;
+        }
         let module = self.document.pointer_mut("/modules/0").and_then(Value::as_object_mut);
         let Some(module) = module else { return };
         match claimed.and_then(Claimed::repository_url) {
             Some(url) => module.insert(SOURCE.to_owned(), url.into()),
             None => module.remove(SOURCE),
         };
+    }
+
+    /// Sets what the document says about a listed version. Of a module it says only the number.
+    pub(crate) fn describe(
+        &mut self,
+        address: &PackageAddress,
+        version: &Version,
+        record: &VersionRecord,
+        distrusted: &DistrustedKeys,
+    ) {
+        let Content::Provider(release) = &record.content else { return };
+        let Ok(at) = self.versions.binary_search(version) else { return };
+        let entry = self.document.pointer_mut(entries(address)).and_then(|all| all.get_mut(at));
+        if let Some(entry) = entry.and_then(Value::as_object_mut) {
+            let described = Described { address, version, release, life: &record.life, distrusted };
+            provider_document::describe(entry, &described);
+        }
+    }
+
+    /// Makes the warnings of the document, after its entries changed. That of a module has none.
+    pub(crate) fn set_warnings(&mut self, address: &PackageAddress) {
+        if address.provider().is_some() {
+            provider_document::set_warnings(&mut self.document);
+        }
     }
 
     /// Returns the highest release, or the highest pre-release if there is no release.

@@ -8,6 +8,8 @@ use stile_core::package::{PackageAddress, Version};
 
 use super::model::{PackageRecord, Revision, VersionRecord};
 use super::mutation::{Mutation, Outcome};
+use super::packages::search_text;
+use super::provider_document::DistrustedKeys;
 use super::{Records, package_document};
 use crate::retry::Retry;
 use crate::{PackageFault, PackageFaultKind, Relisted, StoreError};
@@ -24,6 +26,8 @@ pub(crate) struct PackageState {
     /// A backend reads them after the list. So a version of which it reads only the record was added
     /// later, and then the list has another revision now.
     pub(crate) versions: BTreeMap<String, Option<VersionRecord>>,
+    /// The signing keys of the namespace that are compromised, for the document of a provider.
+    pub(crate) distrusted: DistrustedKeys,
 }
 
 /// The list of a package's versions as the backend found it.
@@ -42,14 +46,25 @@ impl PackageState {
     /// Returns the versions that the list must have, each with its record.
     fn published(&self) -> BTreeMap<Version, &VersionRecord> {
         let published = self.versions.iter().filter_map(|(text, record)| {
-            let record = record.as_ref().filter(|record| record.life.unpublished.is_none())?;
+            let record = record.as_ref().filter(|record| record.is_listed())?;
             Some((Version::parse(text).ok()?, record))
         });
         published.collect()
     }
 
-    /// Returns what is wrong with the records and the list, in order.
-    pub(crate) fn faults(&self) -> BTreeSet<PackageFault> {
+    /// Returns the list with another description of its versions, if it is not as the records say it.
+    pub(crate) fn described(&self, address: &PackageAddress) -> Option<PackageRecord> {
+        let StoredList::Readable(package) = &self.list else { return None };
+        let mut described = package.clone();
+        for (version, record) in self.published() {
+            described.describe(address, &version, record, &self.distrusted);
+        }
+        described.set_warnings(address);
+        (described.document != package.document).then_some(described)
+    }
+
+    /// Returns what is wrong with the records and the list of a package, in order.
+    pub(crate) fn faults(&self, address: &PackageAddress) -> BTreeSet<PackageFault> {
         let fault = |version: Option<String>, kind| PackageFault { version, kind };
         let unreadable = self.versions.iter().filter(|(_, record)| record.is_none());
         let mut faults: BTreeSet<_> = unreadable
@@ -79,7 +94,10 @@ impl PackageState {
             };
             faults.insert(fault(Some(text), kind));
         }
-        // Another fault explains this latest version, so the check reports only that one.
+        if is_complete && faults.is_empty() && self.described(address).is_some() {
+            faults.insert(fault(None, PackageFaultKind::WrongDescription));
+        }
+        // A latest version that follows from another fault is no fault of its own.
         let expected = self.expected_latest(&published);
         if is_complete && faults.is_empty() && self.latest.iter().any(|found| *found != expected) {
             faults.insert(fault(None, PackageFaultKind::WrongLatest));
@@ -129,7 +147,9 @@ impl PackageState {
         }
         for (version, record) in &published {
             package.add(address, version, record.published_at);
+            package.describe(address, version, record, &self.distrusted);
         }
+        package.set_warnings(address);
         let latest = package.latest().and_then(|latest| published.get(latest));
         package.latest_at = latest.map_or(0, |latest| latest.published_at);
         package.set_source(address, latest.and_then(|latest| latest.claimed.as_ref()));
@@ -150,7 +170,7 @@ impl Records {
         let mut retry = Retry::default();
         loop {
             let state = self.package_state(address).await?;
-            if !state.faults().iter().any(|fault| fault.kind.is_of_the_list()) {
+            if !state.faults(address).iter().any(|fault| fault.kind.is_of_the_list()) {
                 return Ok(Relisted::Unchanged);
             }
             let package = match state.rebuilt(address) {
@@ -161,9 +181,7 @@ impl Records {
                 package.latest().and_then(|latest| state.versions.get(&latest.to_string()));
             let mut mutations = Vec::new();
             if let Some(Some(record)) = latest {
-                let PackageAddress::Module(module) = address;
-                let (address, text) = (module.clone(), record.search.clone());
-                mutations.push(Mutation::PutSearchText { address, text });
+                mutations.extend(search_text(address, record));
             }
             let (chain, changed) = (Chain::from(address.namespace()), audit::Outcome::Changed);
             let (address, before) = (address.clone(), package.revision);
@@ -223,11 +241,12 @@ mod tests {
             versions: versions
                 .map(|(at, text, listed)| (text.to_owned(), Some(record(at, listed))))
                 .into(),
+            distrusted: DistrustedKeys::new(),
         }
     }
 
     fn found(state: &PackageState) -> Vec<(String, &'static str)> {
-        let faults = state.faults();
+        let faults = state.faults(&address());
         let text = |fault: PackageFault| (fault.version.unwrap_or_default(), fault.kind.as_str());
         faults.into_iter().map(text).collect()
     }

@@ -46,16 +46,15 @@ impl Records {
                 version: version.clone(),
                 record: record.clone(),
             }];
-            let PackageAddress::Module(module) = address;
             if package.latest() == Some(version) {
                 package.set_source(address, record.claimed.as_ref());
-                let (address, text) = (module.clone(), record.search.clone());
-                mutations.push(Mutation::PutSearchText { address, text });
+                mutations.extend(search_text(address, &record));
             }
             mutations.push(Mutation::PutPackage { address: address.clone(), before, package });
             mutations.extend(quota.map(|quota| Mutation::CountVersion {
                 namespace: address.namespace().clone(),
                 bytes: record.bytes,
+                is_new: true,
                 quota,
             }));
             mutations.extend(event.as_ref().and_then(KeptEvent::mutation));
@@ -135,6 +134,13 @@ impl Records {
             }
         }
     }
+}
+
+/// Returns the change of the text by which a module is found, if this is its latest version. Only
+/// modules are found by a text.
+pub(super) fn search_text(address: &PackageAddress, latest: &VersionRecord) -> Option<Mutation> {
+    let (address, text) = (address.module()?.clone(), latest.search.clone());
+    Some(Mutation::PutSearchText { address, text })
 }
 
 /// Returns the result of publishing these bytes if the version exists already.

@@ -19,12 +19,23 @@ use crate::{LimitsChange, LimitsSet, NamespaceLimits, NamespaceUsage, QuotaExcee
 pub(super) const LIMITS: [&str; 2] = ["max_bytes", "max_versions"];
 
 impl Quota {
+    /// Returns the limit that so many more bytes would exceed, or one more version if it `is_new`.
+    pub(crate) fn exceeded(&self, bytes: u64, is_new: bool) -> Option<QuotaExceeded> {
+        if is_new { self.exceeded_by(bytes) } else { self.exceeded_by_bytes(bytes) }
+    }
+
     /// Returns the limit that one more version with an archive of that size would exceed.
     pub(crate) fn exceeded_by(&self, archive: u64) -> Option<QuotaExceeded> {
-        let NamespaceUsage { bytes, versions } = self.used;
+        let NamespaceUsage { versions, .. } = self.used;
         if let Some(max) = self.limits.max_versions.filter(|max| versions >= *max) {
             return Some(QuotaExceeded::Versions { max, used: versions });
         }
+        self.exceeded_by_bytes(archive)
+    }
+
+    /// Returns the limit that so many more bytes of an existing version would exceed.
+    pub(crate) fn exceeded_by_bytes(&self, archive: u64) -> Option<QuotaExceeded> {
+        let NamespaceUsage { bytes, .. } = self.used;
         // A version without bytes, with a source or an object, fits even above a lowered limit.
         let max = self.limits.max_bytes.filter(|_| archive > 0);
         let max = max.filter(|max| bytes.saturating_add(archive) > *max)?;

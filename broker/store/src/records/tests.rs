@@ -15,7 +15,9 @@ use stile_core::token::{KeyringSummary, TokenId};
 use stile_protocol::exchange::MAX_TTL;
 use stile_protocol::names::{Permission, Permissions};
 
-use super::model::{ClearKey, Content, Revision, SealedKeyring, StoredArchive, VersionRecord};
+use super::model::{
+    AnnouncedUpload, ClearKey, Content, Revision, SealedKeyring, StoredArchive, VersionRecord,
+};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::retention::{EXPIRED_GRANT_RETENTION, MARGIN};
 use super::stored_object::{ObjectState, StoredObject};
@@ -149,6 +151,11 @@ fn record(digest: &str) -> VersionRecord {
 
 fn id(text: &str) -> UniqueId {
     UniqueId::parse(text).unwrap()
+}
+
+fn announced() -> AnnouncedUpload {
+    let (format, sha256) = (Format::Zip, "ab".repeat(32));
+    AnnouncedUpload::Archive(AnnouncedArchive { format, bytes: 7, sha256, claimed: None })
 }
 
 #[tokio::test]
@@ -426,17 +433,15 @@ async fn only_its_sender_can_complete_an_upload_and_only_in_time() {
     let store = &database.records;
     let address = PackageAddress::Module("acme/vpc/aws".parse().unwrap());
     let version = Version::parse("1.0.0").unwrap();
-    let announced =
-        AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32), claimed: None };
     let upload = UploadId::random().unwrap();
     let sender = deploy();
-    let add = store.add_upload(upload.clone(), &sender, &address, &version, &announced, 1000);
+    let add = store.add_upload(upload.clone(), &sender, &address, &version, announced(), 1000);
     add.await.unwrap();
     let pending = async |who: &Principal, id: &UploadId, now| {
         store.pending_upload(who, &address, &version, id, now).await.unwrap()
     };
     let found = pending(&deploy(), &upload, 1000 + 3599).await.unwrap();
-    assert_eq!(found.announced(), &announced);
+    assert_eq!(found.announced, announced());
     let other = principal("aws:111122223333:role/other");
     assert!(pending(&other, &upload, 1000).await.is_none());
     assert!(pending(&deploy(), &UploadId::random().unwrap(), 1000).await.is_none());
@@ -449,13 +454,11 @@ async fn only_its_sender_can_complete_an_upload_and_only_in_time() {
 async fn open_uploads_are_limited_for_each_principal_and_namespace_until_their_time() {
     let database = Database::new();
     let store = &database.records;
-    let announced =
-        AnnouncedArchive { format: Format::Zip, bytes: 7, sha256: "ab".repeat(32), claimed: None };
     let add = async |who: &str, address: &str, now| {
         let address = PackageAddress::Module(address.parse().unwrap());
         let (id, who) = (UploadId::random().unwrap(), principal(who));
         let version = version("1.0.0");
-        let added = store.add_upload(id.clone(), &who, &address, &version, &announced, now);
+        let added = store.add_upload(id.clone(), &who, &address, &version, announced(), now);
         (added.await.unwrap(), id)
     };
     let [one, two] = ["aws:111122223333:role/one", "aws:111122223333:role/two"];
@@ -499,7 +502,7 @@ async fn an_unpublished_version_is_not_listed_and_its_number_stays_taken() {
             .unwrap()
     };
     let listed = async || {
-        let modules = store.modules(&PermittedNamespaces::All, None, 0, 9).await.unwrap();
+        let modules = store.all_summaries(PackageKind::Module, None).await.unwrap();
         let latest = modules.first().map(|module| (module.latest.to_string(), module.published_at));
         let document = store.package_document(&address).await.unwrap().unwrap();
         (String::from_utf8(document.to_vec()).unwrap().matches("version\"").count(), latest)

@@ -1,21 +1,21 @@
 //! The rules of direct uploads: who began one, for which archive, and until when the client can
 //! complete it.
 
-use stile_core::package::{AnnouncedArchive, PackageAddress, UploadId, Version};
+use stile_core::package::{PackageAddress, UploadId, Version};
 use stile_core::principal::Principal;
 
 use stile_protocol::names::Namespace;
 
 use super::Records;
-use super::model::{OpenUpload, UploadRecord};
+use super::model::{AnnouncedUpload, OpenUpload, UploadRecord};
 use super::mutation::{Mutation, Outcome};
 use super::retention::MARGIN;
 use crate::retry::Retry;
-use crate::{PendingUpload, QuotaExceeded, StoreError};
+use crate::{QuotaExceeded, StoreError};
 
 /// Time in which a client can complete an upload after it has begun, in seconds. The slowest upload
 /// has arrived by then.
-const COMPLETE_WITHIN: i64 = 3600;
+pub(crate) const COMPLETE_WITHIN: i64 = 3600;
 
 /// Maximum number of open uploads to one namespace. Each can leave an archive in the bucket until the
 /// bucket deletes it.
@@ -44,22 +44,25 @@ impl Records {
         principal: &Principal,
         address: &PackageAddress,
         version: &Version,
-        announced: &AnnouncedArchive,
+        announced: AnnouncedUpload,
         now: i64,
     ) -> Result<UploadAdded, StoreError> {
         let namespace = address.namespace();
+        // A version of a provider can exist, and its completion checks the number of versions.
+        let is_new = matches!(announced, AnnouncedUpload::Archive(_));
+        let bytes = announced.bytes();
         let upload = UploadRecord {
             id,
             principal: principal.to_string(),
             address: address.to_string(),
             version: version.to_string(),
-            announced: announced.clone(),
+            announced,
             complete_until: now.saturating_add(COMPLETE_WITHIN),
         };
         let mut retry = Retry::default();
         loop {
             let (mut open, quota) = self.open_uploads(namespace).await?;
-            if let Some(exceeded) = quota.and_then(|quota| quota.exceeded_by(announced.bytes)) {
+            if let Some(exceeded) = quota.and_then(|quota| quota.exceeded(bytes, is_new)) {
                 return Ok(UploadAdded::OverQuota(exceeded));
             }
             open.uploads.retain(|upload| now < upload.complete_until);
@@ -93,7 +96,7 @@ impl Records {
         version: &Version,
         id: &UploadId,
         now: i64,
-    ) -> Result<Option<PendingUpload>, StoreError> {
+    ) -> Result<Option<UploadRecord>, StoreError> {
         let Some(upload) = self.upload(id).await? else { return Ok(None) };
         let for_this = upload.principal == principal.as_str()
             && upload.address == address.to_string()
@@ -102,8 +105,7 @@ impl Records {
         if now >= upload.complete_until || !for_this {
             return Ok(None);
         }
-        let UploadRecord { id, announced, .. } = upload;
-        Ok(Some(PendingUpload { id, announced, object_version: None }))
+        Ok(Some(upload))
     }
 
     /// Deletes the record of an upload that has ended. If that fails, the backend deletes it after

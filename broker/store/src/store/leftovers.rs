@@ -4,16 +4,17 @@
 //! A broker deletes only archives on a disk. A lock keeps its sweep away from a publish that is in
 //! progress in any process. A broker has no right to delete an archive in a bucket.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use stile_core::grants::OperatorAccess;
-use stile_core::package::sweep_uploads;
+use stile_core::package::{PackageAddress, Version, sweep_uploads};
 
 use super::Store;
-use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key};
+use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key, sums_keys};
 use crate::blocking::blocking;
 use crate::files::{ABANDONED, SUPERFLUOUS};
-use crate::records::model::OBJECT_FORMAT;
+use crate::records::model::{Content, OBJECT_FORMAT, StoredArchive, VersionRecord};
+use crate::records::provider_files::WaitingState;
 use crate::records::{DynamoDb, Records};
 use crate::{Leftover, Repaired, StoreError, Swept};
 
@@ -152,27 +153,91 @@ pub(super) struct Objects {
 
 pub(super) async fn unnamed_objects(s3: &S3, dynamodb: &DynamoDb) -> Result<Objects, StoreError> {
     // The objects of a package come one after another, so that each package is read once.
-    let (mut package, mut named) = (None, HashMap::new());
+    let (mut package, mut named) = (None, NamedObjects::default());
     let mut objects = Objects::default();
     for object in s3.all().await? {
-        if let Some((address, _)) = parse_archive_key(&object.archive)
-            && package.as_ref() != Some(&address)
+        if let Some((address, version)) = parse_archive_key(&object.archive)
+            && package.as_ref() != Some(&(address.clone(), version.clone()))
         {
-            let archives = dynamodb.archives(&address).await?;
-            named = archives
-                .into_iter()
-                .map(|(version, archive)| {
-                    let key = archive_key(&address, &version, &archive.sha256, archive.format);
-                    (key, archive.object_version)
-                })
-                .collect();
-            package = Some(address);
+            let is_other = package.as_ref().is_none_or(|(before, _)| *before != address);
+            if is_other {
+                named = NamedObjects::of(dynamodb, &address).await?;
+            }
+            named.add_waiting(dynamodb, &address, &version).await?;
+            package = Some((address, version));
         }
-        if named.get(&object.archive) == Some(&object.object_version) {
+        if named.contains(&object) {
             objects.named += 1;
         } else {
             objects.unnamed.push(object);
         }
     }
     Ok(objects)
+}
+
+/// The objects that the versions of a package name.
+#[derive(Debug, Default)]
+pub(super) struct NamedObjects {
+    /// The keys of archives, each with the versions of the object.
+    archives: HashSet<(String, Option<String>)>,
+    /// The keys of signed lists, of which clients get the newest version of the object.
+    sums: HashSet<String>,
+}
+
+impl NamedObjects {
+    /// Reads what a package names, and for a provider also the files that wait for a version.
+    pub(super) async fn of(
+        dynamodb: &DynamoDb,
+        address: &PackageAddress,
+    ) -> Result<Self, StoreError> {
+        let mut named = Self::default();
+        for (version, record) in dynamodb.versions(address).await? {
+            named.add_version(address, &version, Some(&record));
+        }
+        Ok(named)
+    }
+
+    /// Adds what a version names, if it exists.
+    pub(super) fn add_version(
+        &mut self,
+        address: &PackageAddress,
+        version: &Version,
+        record: Option<&VersionRecord>,
+    ) {
+        let Some(record) = record else { return };
+        for (archive, _) in record.archives() {
+            self.add(address, version, &archive);
+        }
+        if let Content::Provider(release) = &record.content {
+            self.sums.extend(sums_keys(address, version, &release.sums));
+        }
+    }
+
+    /// Adds the files that wait for a version.
+    pub(super) async fn add_waiting(
+        &mut self,
+        dynamodb: &DynamoDb,
+        address: &PackageAddress,
+        version: &Version,
+    ) -> Result<(), StoreError> {
+        if address.provider().is_some() {
+            for (_, waiting) in dynamodb.waiting_files(address, version).await? {
+                if let WaitingState::Verified(file) = &waiting.state {
+                    self.add(address, version, &StoredArchive::of(file));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, address: &PackageAddress, version: &Version, archive: &StoredArchive) {
+        let key = archive_key(address, version, &archive.sha256, archive.format);
+        self.archives.insert((key, archive.object_version.clone()));
+    }
+
+    /// Returns whether the package names this version of an object.
+    pub(super) fn contains(&self, object: &Leftover) -> bool {
+        self.archives.contains(&(object.archive.clone(), object.object_version.clone()))
+            || self.sums.contains(&object.archive)
+    }
 }

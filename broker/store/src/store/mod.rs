@@ -15,6 +15,7 @@ mod on_aws;
 mod outbox;
 mod package_check;
 mod packages;
+mod providers;
 mod publish_guard;
 mod repair;
 mod signed_heads;

@@ -180,5 +180,6 @@ pub(super) fn consists(content: &Content) -> Consists<'_> {
         Content::Archive(archive) => Consists::Archive(archive.sha256.as_str()),
         Content::Object(object) => Consists::Archive(object.sha256.as_str()),
         Content::Source(source) => Consists::Source(source.as_str()),
+        Content::Provider(release) => Consists::Release(release),
     }
 }

@@ -11,7 +11,7 @@ use super::Store;
 use super::leftovers::{cannot_compare, newer_release};
 use crate::blobs::{Blobs, archive_key, parse_archive_key};
 use crate::records::Records;
-use crate::records::model::{Content, StoredArchive};
+use crate::records::model::StoredArchive;
 use crate::records::package_state::PackageState;
 use crate::{CheckedPackage, PackageFault, PackageFaultKind, Relisted, StoreError};
 
@@ -105,16 +105,15 @@ impl Store {
         address: &PackageAddress,
         state: &PackageState,
     ) -> Result<BTreeSet<PackageFault>, StoreError> {
-        let mut faults = state.faults();
+        let mut faults = state.faults(address);
         for (text, record) in &state.versions {
             let Some(record) = record else { continue };
-            let (Ok(version), Content::Archive(archive)) = (Version::parse(text), &record.content)
-            else {
-                continue;
-            };
-            if !self.has_archive(stored, address, &version, archive, record.bytes).await? {
-                let (version, kind) = (Some(text.clone()), PackageFaultKind::MissingArchive);
-                faults.insert(PackageFault { version, kind });
+            let Ok(version) = Version::parse(text) else { continue };
+            for (archive, bytes) in record.archives() {
+                if !self.has_archive(stored, address, &version, &archive, bytes).await? {
+                    let (version, kind) = (Some(text.clone()), PackageFaultKind::MissingArchive);
+                    faults.insert(PackageFault { version, kind });
+                }
             }
         }
         Ok(faults)

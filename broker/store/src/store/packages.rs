@@ -8,7 +8,7 @@ use stile_core::audit::Kept;
 use stile_core::grants::{Download, PackageAccess, PermittedNamespaces, Upload as UploadRight};
 use stile_core::package::{
     AnnouncedArchive, ArchiveUpload, Life, LifeChange, ModuleSummary, NewVersion, PackageAddress,
-    UploadId, VerifiedArchive, Version,
+    PackageKind, ProviderSummary, UploadId, VerifiedArchive, Version,
 };
 use stile_core::search::SearchEntry;
 use stile_core::usage::DownloadKey;
@@ -18,7 +18,9 @@ use stile_protocol::names::Namespace;
 use super::Store;
 use super::outbox::{Reported, consists};
 use crate::blobs::{FetchedObject, SpaceAllocation};
-use crate::records::model::{Content, StoredArchive, VersionRecord};
+use crate::records::model::{
+    AnnouncedUpload, Content, PackagesPage, StoredArchive, UploadRecord, VersionRecord,
+};
 use crate::records::{COUNTS_PER_COMMIT, UploadAdded, compare};
 use crate::{
     AfterDownload, BegunUpload, Destination, DownloadTotal, FetchedUpload, LifeChanged, Located,
@@ -69,6 +71,7 @@ impl Store {
                     Err(refused) => return Ok(Some(refused)),
                 }
             }
+            Content::Provider(_) => return Err(no_archive(address)),
         };
         Ok(Some(Located::At { location, is_deprecated }))
     }
@@ -87,6 +90,7 @@ impl Store {
                 Content::Archive(archive) => {
                     (sha256, format) = (Some(archive.sha256), Some(archive.format));
                 }
+                Content::Provider(release) => sha256 = Some(release.sha256()),
                 Content::Source(found) => source = Some(found),
                 Content::Object(found) => {
                     (sha256, format) = (Some(found.sha256), Some(found.format));
@@ -137,14 +141,32 @@ impl Store {
         offset: usize,
         limit: usize,
     ) -> Result<Vec<ModuleSummary>, StoreError> {
-        self.records.modules(reach, namespace, offset, limit).await
+        let page = PackagesPage { reach, namespace, offset, limit };
+        let found = self.records.summaries(PackageKind::Module, &page).await?;
+        let module = |address: PackageAddress| address.module().cloned();
+        Ok(found.into_iter().filter_map(|summary| summary.with_address(module)).collect())
+    }
+
+    /// Returns at most `limit` providers of the permitted namespaces, in order of address, from
+    /// `offset` on.
+    pub async fn providers(
+        &self,
+        reach: &PermittedNamespaces,
+        namespace: Option<&Namespace>,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Vec<ProviderSummary>, StoreError> {
+        let page = PackagesPage { reach, namespace, offset, limit };
+        let found = self.records.summaries(PackageKind::Provider, &page).await?;
+        let provider = |address: PackageAddress| address.provider().cloned();
+        Ok(found.into_iter().filter_map(|summary| summary.with_address(provider)).collect())
     }
 
     /// Returns the namespaces that have modules.
     ///
     /// The names are for a cache that all callers share. Show a caller only those that it may read.
     pub async fn namespaces_with_modules(&self) -> Result<BTreeSet<Namespace>, StoreError> {
-        let modules = self.records.modules(&PermittedNamespaces::All, None, 0, usize::MAX).await?;
+        let modules = self.modules(&PermittedNamespaces::All, None, 0, usize::MAX).await?;
         Ok(modules.into_iter().map(|module| module.address.namespace).collect())
     }
 
@@ -325,6 +347,7 @@ impl Store {
             return Ok(begun);
         }
         let (principal, address) = (access.principal(), access.address());
+        let announced = AnnouncedUpload::Archive(announced.clone());
         let added = self.records.add_upload(id, principal, address, version, announced, now);
         Ok(match added.await? {
             UploadAdded::Done => begun,
@@ -342,7 +365,14 @@ impl Store {
         id: &UploadId,
         now: i64,
     ) -> Result<Option<PendingUpload>, StoreError> {
-        self.records.pending_upload(access.principal(), access.address(), version, id, now).await
+        let (principal, address) = (access.principal(), access.address());
+        let found = self.records.pending_upload(principal, address, version, id, now).await?;
+        Ok(found.and_then(|UploadRecord { id, announced, .. }| match announced {
+            AnnouncedUpload::Archive(announced) => {
+                Some(PendingUpload { id, announced, object_version: None })
+            }
+            AnnouncedUpload::Release(_) => None,
+        }))
     }
 
     /// Fetches the uploaded object into a file that must still be verified.
@@ -398,4 +428,9 @@ impl Store {
     pub fn incoming(&self) -> PathBuf {
         self.blobs.incoming()
     }
+}
+
+/// Creates the error for a request that has an archive, about a package of another kind.
+fn no_archive(address: &PackageAddress) -> StoreError {
+    StoreError::corrupt(format!("a version of `{address}` has no archive of its own"))
 }

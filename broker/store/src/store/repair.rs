@@ -10,10 +10,10 @@ use stile_core::package::{PackageAddress, Version};
 
 use super::Store;
 use super::leftovers::{
-    Objects, Sweep, cannot_compare, is_of_these_archives, newer_release, unnamed_objects,
+    NamedObjects, Objects, Sweep, cannot_compare, is_of_these_archives, newer_release,
+    unnamed_objects,
 };
 use crate::blobs::{Blobs, S3, archive_key, parse_archive_key};
-use crate::records::model::Content;
 use crate::records::{DynamoDb, Records};
 use crate::{Leftover, Repaired, StoreError};
 
@@ -105,20 +105,20 @@ async fn delete_object(
     let Some(object_version) = object_version else {
         return Ok(Some("it was written before the bucket had versioning"));
     };
-    let archive = async || match dynamodb.version(address, version).await?.map(|it| it.content) {
-        Some(Content::Archive(archive)) => Ok::<_, StoreError>(Some(archive)),
-        Some(Content::Source(_) | Content::Object(_)) | None => Ok(None),
-    };
-    if let Some(archive) = archive().await?
-        && archive_key(address, version, &archive.sha256, archive.format) == object.archive
-        && !s3.exists(address, version, &archive).await?
-    {
-        return Ok(Some("the archive of the version is lost, and this object has its bytes"));
+    let record = async || dynamodb.version(address, version).await;
+    let archives = record().await?.map(|record| record.archives()).unwrap_or_default();
+    for (archive, _) in archives {
+        let key = archive_key(address, version, &archive.sha256, archive.format);
+        if key == object.archive && !s3.exists(address, version, &archive).await? {
+            return Ok(Some("the archive of the version is lost, and this object has its bytes"));
+        }
     }
     dynamodb.exclude_object(address, version, object_version, now).await?;
     // A commit before that has its record by now, and one after it is refused.
-    let named = archive().await?.and_then(|archive| archive.object_version);
-    if named.as_deref() == Some(object_version) {
+    let mut named = NamedObjects::default();
+    named.add_version(address, version, record().await?.as_ref());
+    named.add_waiting(dynamodb, address, version).await?;
+    if named.contains(object) {
         return Ok(Some("a publish has just named it"));
     }
     s3.delete_archive(&object.archive, object_version).await?;

@@ -6,6 +6,8 @@ use std::io::{self, Read};
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
+use sha2::{Digest, Sha256};
+
 use super::{ArchiveContents, ArchiveError, ArchiveLimits, ArchivedFile, Deadline, FileContent};
 
 /// Maximum length of an entry's path in bytes. The limit of operating systems is 4,096 or less.
@@ -42,6 +44,15 @@ impl OpenFile {
     }
 }
 
+/// A file with the hash of its content.
+pub(super) struct HashedFile {
+    /// The name as the archive has it.
+    pub(super) name: String,
+    /// The mode, if the file was packed on a system with modes.
+    pub(super) mode: Option<u32>,
+    pub(super) sha256: [u8; 32],
+}
+
 /// The entries of an archive so far, with their total size.
 pub(super) struct Listing<'a> {
     limits: &'a ArchiveLimits,
@@ -59,6 +70,8 @@ pub(super) struct Listing<'a> {
     /// The file that is unpacked next, if the caller wants it.
     open: Option<OpenFile>,
     contents: Vec<FileContent>,
+    /// The files with their hashes, if the caller asked for them.
+    hashed: Option<Vec<HashedFile>>,
 }
 
 impl<'a> Listing<'a> {
@@ -74,7 +87,32 @@ impl<'a> Listing<'a> {
             wants: None,
             open: None,
             contents: Vec::new(),
+            hashed: None,
         }
+    }
+
+    /// Creates a listing that also hashes the content of each file.
+    pub(super) fn with_hashes(limits: &'a ArchiveLimits) -> Self {
+        Self { hashed: Some(Vec::new()), ..Self::new(limits) }
+    }
+
+    /// Adds a file whose content was measured and hashed, if the caller asked for hashes.
+    pub(super) fn add_hashed(&mut self, name: &[u8], mode: Option<u32>, sha256: [u8; 32]) {
+        if let Some(hashed) = &mut self.hashed {
+            // The name is UTF-8, or the listing rejected it before.
+            let name = String::from_utf8_lossy(name).into_owned();
+            hashed.push(HashedFile { name, mode, sha256 });
+        }
+    }
+
+    pub(super) fn take_hashed(&mut self) -> Vec<HashedFile> {
+        self.hashed.take().unwrap_or_default()
+    }
+
+    /// Returns the path of a folder that has an entry of its own, if there is one.
+    pub(super) fn folder(&self) -> Option<&str> {
+        let mut paths = self.paths.values();
+        paths.find(|(_, kind)| *kind == EntryKind::Folder).map(|(path, _)| path.as_str())
     }
 
     /// Creates a listing that also collects the files.
@@ -193,12 +231,14 @@ impl<'a> Listing<'a> {
     }
 
     /// Unpacks a file without writing it anywhere, and checks its size against the declared size.
+    /// Returns the SHA-256 of the content, or zeros if the caller did not ask for hashes.
     pub(super) fn measure(
         &mut self,
         name: &str,
         declared: u64,
         from: &mut impl Read,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<[u8; 32], ArchiveError> {
+        let mut hash = self.hashed.is_some().then(Sha256::new);
         let mut buffer = vec![0; 32 * 1_024];
         let mut size = 0_u64;
         let mut open = self.open.take();
@@ -210,6 +250,9 @@ impl<'a> Listing<'a> {
                 Ok(count) => {
                     if let Some(open) = &mut open {
                         open.append(&buffer[..count]);
+                    }
+                    if let Some(hash) = &mut hash {
+                        hash.update(&buffer[..count]);
                     }
                     count as u64
                 }
@@ -228,7 +271,7 @@ impl<'a> Listing<'a> {
         match size.cmp(&declared) {
             Ordering::Equal => {
                 self.contents.extend(open.map(|open| open.file));
-                Ok(())
+                Ok(hash.map(|hash| hash.finalize().into()).unwrap_or_default())
             }
             Ordering::Less => Err(ArchiveError::entry(name, "is truncated")),
             Ordering::Greater => Err(ArchiveError::entry(name, "is damaged")),

@@ -8,6 +8,7 @@
 pub(crate) mod fuzz;
 mod header;
 mod listing;
+mod provider;
 mod tar_gz;
 mod zip;
 mod zip_data;
@@ -22,6 +23,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::time::{Duration, Instant};
 
 use self::listing::{EntryKind, Listing};
+pub use self::provider::{InspectedProvider, inspect_provider, inspect_release_tarball};
 
 /// The supported archive formats. Terraform recognises them by the end of the download URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,6 +98,17 @@ impl Default for ArchiveLimits {
     }
 }
 
+impl ArchiveLimits {
+    /// Returns the limits for the zip archive of a provider. The largest public ones unpack to 800 MB,
+    /// in a few files.
+    ///
+    /// The time is for a busy machine with a slow disk. The memory depends only on the number of
+    /// entries.
+    pub const fn provider() -> Self {
+        Self { unpacked_bytes: 4_000_000_000, entries: 1_000, time: Duration::from_secs(120) }
+    }
+}
+
 /// A summary of an accepted archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArchiveContents {
@@ -147,7 +160,7 @@ impl ArchiveError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Rejected { hint, .. } => *hint,
-            Self::TooSlow(_) => Some("try again later, or publish a smaller module"),
+            Self::TooSlow(_) => Some("try again later, or publish a smaller archive"),
             Self::Unreadable(_) => None,
         }
     }

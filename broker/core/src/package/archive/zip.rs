@@ -60,7 +60,10 @@ pub(super) fn read(disk: ArchiveFile<'_>, listing: &mut Listing<'_>) -> Result<(
         }
         // Nobody reads the data of a folder, so it may lack even the end of a deflate stream.
         if !is_folder || member.data.packed > 0 {
-            member.data.check(&member.name, packed, listing)?;
+            let sha256 = member.data.check(&member.name, packed, listing)?;
+            if !is_folder {
+                listing.add_hashed(&member.raw_name, member.mode, sha256);
+            }
         }
     }
     Ok(())
@@ -176,6 +179,8 @@ struct ZipMember {
     data: EntryData,
     /// Whether a data descriptor follows the data (APPNOTE 4.3.9).
     has_descriptor: bool,
+    /// The mode, if the entry was made on a system with modes.
+    mode: Option<u32>,
     listed: u64,
 }
 
@@ -228,6 +233,7 @@ fn members<R: Read + Seek>(
                 crc: entry.crc32(),
             },
             has_descriptor: entry.flags().is_using_data_descriptor(),
+            mode: None,
             listed: entry.central_header_start(),
         });
     }
@@ -256,6 +262,7 @@ fn check_directory(
         if let Some(error) = mode_problem(&fixed, member) {
             return Ok(Err(error));
         }
+        member.mode = mode(&fixed);
         if member.listed != at || raw_name != member.raw_name {
             return Ok(Err(ArchiveError::entry(&member.name, "has two names")));
         }
@@ -283,6 +290,12 @@ fn check_directory(
     } else {
         Err(ArchiveError::archive("has a directory that contains more than its entries"))
     })
+}
+
+/// Returns the mode in a record of the directory, if the entry was made on Unix (3) or macOS (19).
+fn mode(listed: &[u8; 46]) -> Option<u32> {
+    let mode = u32::from(u16::from_le_bytes([listed[40], listed[41]]));
+    matches!(listed[5], 3 | 19).then_some(mode)
 }
 
 /// Returns the error for a file that Terraform would unpack without the right to read it.

@@ -23,17 +23,18 @@ pub(super) struct EntryData {
 }
 
 impl EntryData {
-    /// Unpacks the data without writing it anywhere, and checks its size and checksum.
+    /// Unpacks the data without writing it anywhere, and checks its size and checksum. Returns what
+    /// [`Listing::measure`] returns.
     pub(super) fn check(
         &self,
         name: &str,
         packed: impl Read,
         listing: &mut Listing<'_>,
-    ) -> Result<(), ArchiveError> {
+    ) -> Result<[u8; 32], ArchiveError> {
         let rejected = |problem: &str| Err(ArchiveError::entry(name, problem));
-        let checksum = if self.is_deflated {
+        let (sha256, checksum) = if self.is_deflated {
             let mut content = CrcReader::new(Inflated::new(BufReader::new(packed)));
-            listing.measure(name, self.size, &mut content)?;
+            let sha256 = listing.measure(name, self.size, &mut content)?;
             let (checksum, stream) = (content.crc().sum(), content.into_inner());
             if !stream.has_ended {
                 return rejected("is truncated");
@@ -41,13 +42,13 @@ impl EntryData {
             if stream.inflate.total_in() != self.packed {
                 return rejected("has data after the end of its deflate stream");
             }
-            checksum
+            (sha256, checksum)
         } else {
             let mut content = CrcReader::new(packed);
-            listing.measure(name, self.size, &mut content)?;
-            content.crc().sum()
+            let sha256 = listing.measure(name, self.size, &mut content)?;
+            (sha256, content.crc().sum())
         };
-        if checksum == self.crc { Ok(()) } else { rejected("is damaged") }
+        if checksum == self.crc { Ok(sha256) } else { rejected("is damaged") }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Archives as S3 objects. A key contains the address, version and digest of the archive. An object
 //! is written once, and never overwritten.
 
+use std::path::Path;
+
 use aws_config::SdkConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -14,10 +16,13 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::S3;
+use super::provider_files::{SIGNATURE, SUMS};
 use crate::aws::{Genuine, Measured, is_from_aws, own_retries};
 use crate::records::model::StoredArchive;
 use crate::{Leftover, Service, ServiceCalls, StoreError};
-use stile_core::package::{Format, PackageAddress, VerifiedArchive, Version, is_sha256};
+use stile_core::package::{
+    Format, PackageAddress, PackageKind, VerifiedArchive, Version, is_sha256,
+};
 
 /// Creates a client that adds no optional checksums to a request.
 pub(in crate::blobs) fn client(sdk: &SdkConfig, calls: &ServiceCalls) -> Client {
@@ -33,13 +38,25 @@ pub(in crate::blobs) fn client(sdk: &SdkConfig, calls: &ServiceCalls) -> Client 
 /// Prefix of the keys of modules' archives.
 const MODULES: &str = "modules/";
 
-/// Returns the address and the version in the key of an archive. `None` for every other key.
+/// Prefix of the keys of providers' files.
+pub(super) const PROVIDERS: &str = "providers/";
+
+/// Returns the address and the version in the key of an archive, or of the signed list of digests of a
+/// provider. `None` for every other key.
 pub(crate) fn parse_key(key: &str) -> Option<(PackageAddress, Version)> {
-    let (folder, name) = key.strip_prefix(MODULES)?.rsplit_once('/')?;
+    let (kind, rest) = match key.strip_prefix(MODULES) {
+        Some(rest) => (PackageKind::Module, rest),
+        None => (PackageKind::Provider, key.strip_prefix(PROVIDERS)?),
+    };
+    let (folder, name) = rest.rsplit_once('/')?;
     let (sha256, extension) = name.split_once('.')?;
-    Format::from_extension(extension).filter(|_| is_sha256(sha256))?;
-    let (module, version) = folder.rsplit_once('/')?;
-    Some((PackageAddress::Module(module.parse().ok()?), Version::parse(version).ok()?))
+    let is_sums = kind == PackageKind::Provider && [SUMS, SIGNATURE].contains(&extension);
+    let is_known = is_sums || Format::from_extension(extension).is_some();
+    if !is_known || !is_sha256(sha256) {
+        return None;
+    }
+    let (address, version) = folder.rsplit_once('/')?;
+    Some((PackageAddress::of_kind(kind, address)?, Version::parse(version).ok()?))
 }
 
 /// Returns the key of an archive. The key contains the digest, so an existing object has the same
@@ -52,8 +69,19 @@ pub(crate) fn key(
 ) -> String {
     let folder = match address {
         PackageAddress::Module(module) => format!("{MODULES}{module}"),
+        PackageAddress::Provider(provider) => format!("{PROVIDERS}{provider}"),
     };
     format!("{folder}/{version}/{sha256}.{}", format.extension())
+}
+
+/// A verified file on its way to the bucket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FileToPut<'a> {
+    pub(super) key: &'a str,
+    pub(super) path: &'a Path,
+    pub(super) sha256: &'a str,
+    pub(super) bytes: u64,
+    pub(super) content_type: &'a str,
 }
 
 impl S3 {
@@ -65,19 +93,31 @@ impl S3 {
         version: &Version,
         archive: &VerifiedArchive,
     ) -> Result<String, StoreError> {
-        let key = key(address, version, archive.sha256(), archive.format());
-        let checksum = checksum(archive.sha256())?;
-        let body = ByteStream::from_path(archive.path()).await.map_err(|error| {
+        self.put_file(&FileToPut {
+            key: &key(address, version, archive.sha256(), archive.format()),
+            path: archive.path(),
+            sha256: archive.sha256(),
+            bytes: archive.bytes(),
+            content_type: archive.format().content_type(),
+        })
+        .await
+    }
+
+    /// Stores a verified file and returns the version of the object.
+    pub(super) async fn put_file(&self, file: &FileToPut<'_>) -> Result<String, StoreError> {
+        let FileToPut { key, path, sha256, bytes, content_type } = *file;
+        let checksum = checksum(sha256)?;
+        let body = ByteStream::from_path(path).await.map_err(|error| {
             StoreError::unavailable("cannot read the verified archive from disk", error)
         })?;
         let mut put = self
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(&key)
+            .key(key)
             .if_none_match("*")
-            .content_type(archive.format().content_type())
-            .content_length(archive.bytes().try_into().unwrap_or(i64::MAX))
+            .content_type(content_type)
+            .content_length(bytes.try_into().unwrap_or(i64::MAX))
             .checksum_sha256(&checksum)
             .body(body);
         if let Some(kms_key) = &self.kms_key {
@@ -87,31 +127,29 @@ impl S3 {
                 .bucket_key_enabled(true);
         }
         let put = put.customize().config_override(
-            aws_sdk_s3::config::Builder::new()
-                .timeout_config(self.object_timeouts(archive.bytes())),
+            aws_sdk_s3::config::Builder::new().timeout_config(self.object_timeouts(bytes)),
         );
         match Box::pin(put.send()).await {
             // S3 returns the checksum if it has verified it.
             Ok(done) if done.checksum_sha256.as_deref() == Some(&checksum) => {
                 self.versioned(done.version_id)
             }
-            Ok(_) => self.read_back(&key, archive).await,
+            Ok(_) => self.read_back(file).await,
             // The object exists, from a publish that stopped halfway or from a concurrent one.
-            Err(error) if already_exists(&error) => self.read_back(&key, archive).await,
+            Err(error) if already_exists(&error) => self.read_back(file).await,
             Err(error) => {
                 Err(StoreError::unavailable(format!("cannot write object `{key}`"), error))
             }
         }
     }
 
-    /// Reads an object back and returns its version, if its bytes are those of the verified
-    /// archive.
-    async fn read_back(&self, key: &str, archive: &VerifiedArchive) -> Result<String, StoreError> {
+    /// Reads an object back and returns its version, if its bytes are those of the verified file.
+    async fn read_back(&self, file: &FileToPut<'_>) -> Result<String, StoreError> {
+        let FileToPut { key, sha256, bytes: length, .. } = *file;
         let failed = || format!("cannot read object `{key}` back");
         let asked = self.client.get_object().bucket(&self.bucket).key(key).customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new()
-                .timeout_config(self.object_timeouts(archive.bytes())),
+            aws_sdk_s3::config::Builder::new().timeout_config(self.object_timeouts(length)),
         );
         let mut answer = Box::pin(asked.send())
             .await
@@ -119,7 +157,7 @@ impl S3 {
         let (mut hash, mut bytes) = (Sha256::new(), 0);
         let read = async {
             // A longer object differs in any case, so the store does not read the rest.
-            while bytes <= archive.bytes() {
+            while bytes <= length {
                 let Some(chunk) = answer.body.try_next().await? else { break };
                 bytes += chunk.len() as u64;
                 hash.update(&chunk);
@@ -127,11 +165,11 @@ impl S3 {
             Ok(())
         };
         // The client's own timeout ends when the body begins.
-        let read = tokio::time::timeout(self.deadlines.of_object(archive.bytes()), read)
+        let read = tokio::time::timeout(self.deadlines.of_object(length), read)
             .await
             .map_err(|error| StoreError::unavailable(failed(), error))?;
         read.map_err(|error: ByteStreamError| StoreError::unavailable(failed(), error))?;
-        if hex::encode(hash.finalize()) != archive.sha256() {
+        if hex::encode(hash.finalize()) != sha256 {
             tracing::error!(
                 alarm = "archive_differs",
                 key,
@@ -172,15 +210,23 @@ impl S3 {
 
     /// Returns every version of every object that can be an archive, in the order of the keys.
     pub(crate) async fn all(&self) -> Result<Vec<Leftover>, StoreError> {
+        let mut found = Vec::new();
+        for prefix in [MODULES, PROVIDERS] {
+            self.list(prefix, &mut found).await?;
+        }
+        Ok(found)
+    }
+
+    async fn list(&self, prefix: &str, found: &mut Vec<Leftover>) -> Result<(), StoreError> {
         let failed = || format!("cannot list the archives in bucket `{}`", self.bucket);
-        let (mut found, mut from) = (Vec::new(), (None, None));
+        let mut from = (None, None);
         loop {
             let (key, version) = from;
             let asked = self
                 .client
                 .list_object_versions()
                 .bucket(&self.bucket)
-                .prefix(MODULES)
+                .prefix(prefix)
                 .set_key_marker(key)
                 .set_version_id_marker(version);
             let answer = Box::pin(asked.send())
@@ -198,7 +244,7 @@ impl S3 {
                 Some(key) if answer.is_truncated == Some(true) => {
                     from = (Some(key), answer.next_version_id_marker);
                 }
-                _ => return Ok(found),
+                _ => return Ok(()),
             }
         }
     }
@@ -306,6 +352,15 @@ mod tests {
         assert_eq!(key(&address, &version, &digest, Format::Zip), format!("{path}.zip"));
         assert_eq!(key(&address, &version, &digest, Format::TarGz), format!("{path}.tar.gz"));
         assert_eq!(parse_key(&format!("{path}.tar.gz")), Some((address, version)));
+        let address = PackageAddress::parse("acme/dns").unwrap();
+        let version = Version::parse("1.0.0").unwrap();
+        let zip = key(&address, &version, &digest, Format::Zip);
+        assert_eq!(zip, format!("providers/acme/dns/1.0.0/{digest}.zip"));
+        for end in ["zip", "SHA256SUMS", "SHA256SUMS.sig"] {
+            let found = parse_key(&format!("providers/acme/dns/1.0.0/{digest}.{end}"));
+            assert_eq!(found, Some((address.clone(), version.clone())), "{end}");
+        }
+        assert!(parse_key(&format!("modules/acme/vpc/aws/1.0.0/{digest}.SHA256SUMS")).is_none());
         let other = format!("modules/acme/vpc/aws/1.0.0/{digest}");
         let others = [".zip.sig", ".tar", ""].map(|end| format!("{other}{end}"));
         let bad = ["", "modules/", "modules/acme/vpc/aws/x", "uploads/x", "modules/a/1.0.0/x"];

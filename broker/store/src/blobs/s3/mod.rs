@@ -3,6 +3,7 @@
 mod archives;
 mod links;
 mod metadata;
+mod provider_files;
 mod setup;
 mod signing;
 mod uploads;
@@ -14,6 +15,7 @@ use aws_config::SdkConfig;
 pub(super) use archives::client;
 pub(crate) use archives::{key, parse_key};
 pub(super) use links::presigned_get;
+pub(crate) use provider_files::sums_keys;
 pub(super) use signing::Signer;
 
 use crate::{AwsDeadlines, ServiceCalls};

@@ -40,26 +40,25 @@ impl S3 {
         // The client's own timeout ends when an answer begins.
         let fetched = tokio::time::timeout(
             self.deadlines.of_object(announced.bytes),
-            self.fetch(id, announced, into),
+            self.fetch(object_key(id), announced.bytes, into),
         );
         fetched
             .await
             .map_err(|error| StoreError::unavailable("fetching an upload took too long", error))?
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
-        id: &UploadId,
-        announced: &AnnouncedArchive,
+        key: String,
+        announced: u64,
         into: &mut ArchiveUpload,
     ) -> Result<FetchedObject, StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::unavailable("cannot fetch an upload from the bucket", error)
         };
-        let asked = self.client.get_object().bucket(&self.bucket).key(object_key(id)).customize();
+        let asked = self.client.get_object().bucket(&self.bucket).key(key).customize();
         let asked = asked.config_override(
-            aws_sdk_s3::config::Builder::new()
-                .timeout_config(self.object_timeouts(announced.bytes)),
+            aws_sdk_s3::config::Builder::new().timeout_config(self.object_timeouts(announced)),
         );
         let mut answer = match Box::pin(asked.send()).await {
             Ok(answer) => answer,
@@ -68,12 +67,12 @@ impl S3 {
         };
         let object_version = answer.version_id.take().filter(|id| id != "null");
         // Anyone with write access to the bucket can put an endless object there.
-        while into.bytes() <= announced.bytes {
+        while into.bytes() <= announced {
             match answer.body.try_next().await.map_err(|error| failed(error.into()))? {
                 Some(chunk) => match into.write(&chunk).await {
                     Ok(()) => {}
                     // The object is larger than announced, so it is not the announced archive.
-                    Err(UploadError::TooLarge) => break,
+                    Err(UploadError::TooLarge(_)) => break,
                     Err(error) => return Err(failed(error.into())),
                 },
                 None => break,
@@ -102,6 +101,22 @@ impl S3 {
         announced: &AnnouncedArchive,
         now: i64,
     ) -> Result<UploadSession, StoreError> {
+        let put = PutToSign {
+            key: object_key(id),
+            bytes: announced.bytes,
+            sha256: &announced.sha256,
+            content_type: announced.format.content_type(),
+        };
+        let (url, headers, ttl) = self.sign_put(&put, now).await?;
+        Ok(UploadSession { id: id.clone(), url, headers, expires_at: now.saturating_add(ttl) })
+    }
+
+    /// Returns a signed URL, the headers that its signature covers, and its lifetime in seconds.
+    pub(super) async fn sign_put(
+        &self,
+        object: &PutToSign<'_>,
+        now: i64,
+    ) -> Result<(String, Vec<(String, String)>, i64), StoreError> {
         let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
             StoreError::unavailable("cannot sign the URL of an upload", error)
         };
@@ -115,13 +130,13 @@ impl S3 {
             .client
             .put_object()
             .bucket(&self.bucket)
-            .key(object_key(id))
+            .key(&object.key)
             // Only once. Each further PUT would add another version of the object with as many
             // bytes.
             .if_none_match("*")
-            .content_type(announced.format.content_type())
-            .content_length(announced.bytes.try_into().unwrap_or(i64::MAX))
-            .checksum_sha256(checksum(&announced.sha256)?);
+            .content_type(object.content_type)
+            .content_length(object.bytes.try_into().unwrap_or(i64::MAX))
+            .checksum_sha256(checksum(object.sha256)?);
         if let Some(kms_key) = &self.kms_key {
             put = put
                 .server_side_encryption(ServerSideEncryption::AwsKms)
@@ -145,13 +160,17 @@ impl S3 {
                 "the signed URL of an upload would accept other bytes than the announced ones",
             )
         })?;
-        Ok(UploadSession {
-            id: id.clone(),
-            url: signed.uri().to_owned(),
-            headers,
-            expires_at: now.saturating_add(ttl),
-        })
+        Ok((signed.uri().to_owned(), headers, ttl))
     }
+}
+
+/// An object that a client may put.
+#[derive(Debug)]
+pub(super) struct PutToSign<'a> {
+    pub(super) key: String,
+    pub(super) bytes: u64,
+    pub(super) sha256: &'a str,
+    pub(super) content_type: &'a str,
 }
 
 /// Returns whether S3 says that the object does not exist. A missing bucket does not count, and

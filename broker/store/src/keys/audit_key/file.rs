@@ -3,9 +3,7 @@
 //! The first process that needs it creates it, and no process replaces it. So two processes that start
 //! together use the same key.
 
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,12 +21,16 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::StoreError;
 use crate::blocking::blocking;
 use crate::files;
+use crate::keys::private_file;
 
 /// The file name in the data folder.
 const NAME: &str = "audit-key";
 
 /// Prefix of the name of a file that is not renamed into place yet.
 const TEMPORARY_PREFIX: &str = ".audit-key-";
+
+/// What the operator does after the key belongs to the right user again, or instead of that.
+const AFTER_CHOWN: &str = "move the file away, so that the broker creates a new key";
 
 /// The format that this program writes, and the newest that it reads.
 const FORMAT: i64 = 1;
@@ -96,10 +98,7 @@ impl AuditKeyFile {
 /// Rejects the audit key of a folder if it belongs to another user, who can read it and could have
 /// written it. The key may be missing.
 pub(crate) fn reject_other_owner(folder: &Path) -> Result<(), StoreError> {
-    files::check_owner(
-        &folder.join(NAME),
-        "move the file away, so that the broker creates a new key",
-    )
+    files::check_owner(&folder.join(NAME), AFTER_CHOWN)
 }
 
 fn public(pair: &Ed25519KeyPair) -> HeadKey {
@@ -113,26 +112,8 @@ fn key_id(public: &[u8]) -> String {
 
 /// Reads the key. `None` if the file does not exist.
 fn read(path: &Path) -> Result<Option<Ed25519KeyPair>, StoreError> {
-    let failed = |error: std::io::Error| {
-        StoreError::unavailable(format!("cannot read `{}`", path.display()), error)
-    };
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(failed)?,
-    };
-    let mode = metadata.permissions().mode();
-    if metadata.is_file() && mode & 0o077 != 0 {
-        return Err(StoreError::misconfigured(format!(
-            "users other than its owner can read `{0}` (mode {1}); hint: run `chmod 600 {0}`, or move it away, so that the broker creates a new key",
-            path.display(),
-            files::octal(mode)
-        )));
-    }
-    if let Some(folder) = path.parent() {
-        reject_other_owner(folder)?;
-    }
-    let text = Zeroizing::new(fs::read(path).map_err(failed)?);
-    parse(path, &text).map(Some)
+    let text = private_file::read(path, &format!(", or {AFTER_CHOWN}"), AFTER_CHOWN)?;
+    text.map(|text| parse(path, &text)).transpose()
 }
 
 fn parse(path: &Path, text: &[u8]) -> Result<Ed25519KeyPair, StoreError> {
@@ -178,13 +159,7 @@ fn create_if_missing(path: &Path) -> Result<bool, StoreError> {
     };
     let text = Zeroizing::new(serde_json::to_vec(&document).map_err(|error| failed(error.into()))?);
     let folder = path.parent().unwrap_or(path);
-    let mut temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .permissions(fs::Permissions::from_mode(0o600))
-        .tempfile_in(folder)
-        .map_err(failed)?;
-    files::give_to_owner_of(folder, temporary.as_file()).map_err(failed)?;
-    temporary.write_all(&text).and_then(|()| temporary.as_file().sync_all()).map_err(failed)?;
+    let temporary = private_file::write(folder, TEMPORARY_PREFIX, &text).map_err(failed)?;
     match temporary.persist_noclobber(path) {
         Ok(_) => {}
         // Another process was faster, and its key is the key.
@@ -197,6 +172,9 @@ fn create_if_missing(path: &Path) -> Result<bool, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

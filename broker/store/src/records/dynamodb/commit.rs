@@ -4,10 +4,11 @@ use super::attributes::{number, text};
 use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
 use super::{
-    DynamoDb, audit, grants, namespaces, outbox, packages, refused_exchanges, reservations,
-    revocations, single, uploads, usage, webhooks,
+    DynamoDb, audit, grants, namespaces, outbox, packages, providers, refused_exchanges,
+    reservations, revocations, single, uploads, usage, webhooks,
 };
 use crate::StoreError;
+use crate::records::model::Content;
 use crate::records::mutation::{Mutation, Outcome};
 use crate::records::outbox::deliveries;
 use crate::records::retention::MARGIN;
@@ -86,9 +87,13 @@ impl DynamoDb {
             }
             Mutation::AddVersion { address, version, record } => {
                 let content = &record.content;
+                let add = packages::add_version(address, version, record);
                 let (holder, object_version) = (content.sha256(), content.object_version());
-                let end = reservations::end(address, version, &holder, object_version);
-                vec![packages::add_version(address, version, record), end]
+                match content {
+                    // Its files have waited for it, so nobody deletes them.
+                    Content::Provider(_) => vec![add],
+                    _ => vec![add, reservations::end(address, version, &holder, object_version)],
+                }
             }
             Mutation::MoveArchive { address, version, sha256, object_version } => {
                 let moved =
@@ -122,8 +127,26 @@ impl DynamoDb {
                     None => return Ok(Rendered::TooLarge),
                 }
             }
-            Mutation::CountVersion { namespace, bytes, quota } => {
-                vec![namespaces::count_version(namespace, *bytes, quota)]
+            Mutation::CountVersion { namespace, bytes, is_new, quota } => {
+                vec![namespaces::count_version(namespace, *bytes, *is_new, quota)]
+            }
+            Mutation::ReplaceRelease { address, version, before, after } => {
+                match self.replaced_release(address, version, before, after).await? {
+                    Some(write) => vec![write],
+                    None => return Ok(Rendered::Refused),
+                }
+            }
+            Mutation::PutSigningKeys { namespace, before, keys } => {
+                match providers::put_keys(namespace, *before, keys) {
+                    Some(write) => vec![write],
+                    None => return Ok(Rendered::TooLarge),
+                }
+            }
+            Mutation::KeepSigningKeys { namespace, before } => {
+                vec![providers::keep_keys(namespace, *before)]
+            }
+            Mutation::PutWaitingFile { address, version, key, before, after, .. } => {
+                providers::put_waiting((address, version, key), *before, after)
             }
             Mutation::AddUpload { upload, namespace, before, after, .. } => {
                 let open = uploads::add_open(upload, namespace, *before, after);

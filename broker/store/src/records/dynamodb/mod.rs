@@ -10,6 +10,7 @@ mod namespaces;
 mod outbox;
 mod package_state;
 mod packages;
+mod providers;
 mod refused_exchanges;
 mod reservations;
 mod revocations;

@@ -215,13 +215,20 @@ fn count_write(
     })
 }
 
-/// Returns the write that counts a version, if the limits are still those of the quota, and the
+/// Returns the write that counts bytes, and a version if it `is_new`, if the limits are still those of the quota, and the
 /// namespace has room. A condition has no arithmetic, so it compares with the room that is left.
-pub(super) fn count_version(namespace: &Namespace, bytes: u64, quota: &Quota) -> Write {
+pub(super) fn count_version(
+    namespace: &Namespace,
+    bytes: u64,
+    is_new: bool,
+    quota: &Quota,
+) -> Write {
     let room = |max: Option<u64>, more: u64| number(max.map_or(i64::MAX, signed) - signed(more));
     let NamespaceLimits { max_bytes, max_versions } = quota.limits;
     // A version without bytes fits even above a lowered limit.
     let max_bytes = max_bytes.filter(|_| bytes > 0);
+    let max_versions = max_versions.filter(|_| is_new);
+    let one = u64::from(is_new);
     Write::update(
         usage_key(namespace),
         "SET used_bytes = used_bytes + :bytes, used_versions = used_versions + :one",
@@ -230,10 +237,10 @@ pub(super) fn count_version(namespace: &Namespace, bytes: u64, quota: &Quota) ->
         "limits_revision = :revision AND used_bytes <= :room_bytes AND used_versions <= :room_versions",
     )
     .value(":bytes", number(signed(bytes)))
-    .value(":one", number(1))
+    .value(":one", number(signed(one)))
     .value(":revision", number(quota.limits_revision))
     .value(":room_bytes", room(max_bytes, bytes))
-    .value(":room_versions", room(max_versions, 1))
+    .value(":room_versions", room(max_versions, one))
 }
 
 /// Creates the write that adds a record, if there is none.

@@ -2,34 +2,37 @@
 
 use std::collections::BTreeMap;
 
-use stile_core::package::{PackageAddress, Version};
+use stile_core::package::{PackageAddress, PackageKind, Version};
 
 use super::DynamoDb;
 use super::attributes::{Row, read_number, read_text, unknown};
 use super::packages::{
-    ALL, KNOWN, VERSION_PREFIX, document_key, list_key, partition, read_address, read_package,
+    KNOWN, VERSION_PREFIX, document_key, list, list_key, partition, read_address, read_package,
     read_version,
 };
 use super::table::SK;
 use crate::StoreError;
 use crate::records::model::Revision;
 use crate::records::package_state::{PackageState, StoredList};
+use crate::records::provider_document::DistrustedKeys;
 
 impl DynamoDb {
     /// Returns the packages in the list, in order.
     pub(crate) async fn packages(&self) -> Result<Vec<PackageAddress>, StoreError> {
         let mut found = Some(Vec::new());
-        self.query(ALL, "", |row| {
-            match (row.as_ref().and_then(read_address), &mut found) {
-                (Some(module), Some(found)) => found.push(PackageAddress::Module(module)),
-                _ => found = None,
-            }
-            found.is_none()
-        })
-        .await?;
+        for kind in PackageKind::ALL {
+            self.query(list(kind), "", |row| {
+                match (row.as_ref().and_then(|row| read_address(kind, row)), &mut found) {
+                    (Some(address), Some(found)) => found.push(address),
+                    _ => found = None,
+                }
+                found.is_none()
+            })
+            .await?;
+        }
         let unreadable = || {
             StoreError::corrupt(
-                "cannot read the list of all modules in the table, which a newer release can have written",
+                "cannot read the list of all packages in the table, which a newer release can have written",
             )
         };
         found.ok_or_else(unreadable)
@@ -67,7 +70,7 @@ impl DynamoDb {
             false
         })
         .await?;
-        Ok(PackageState { list, latest, versions })
+        Ok(PackageState { list, latest, versions, distrusted: DistrustedKeys::new() })
     }
 }
 

@@ -3,23 +3,28 @@
 
 use bytes::Bytes;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{Claimed, Life, ModuleSummary, PackageAddress, SearchText, Version};
-use stile_protocol::names::{ModuleAddress, Namespace};
+use stile_core::package::{
+    Claimed, Life, PackageAddress, PackageKind, PackageSummary, SearchText, Version,
+};
+use stile_protocol::names::Namespace;
 
 use super::attributes::{
     Row, bytes, from_unknown, number, read_bytes, read_number, read_text, text, unknown,
 };
 use super::table::{Key, PK, SK, VERSION, Write};
 use super::{DynamoDb, compression, namespaces};
-use crate::records::model::{
-    Content, PackageRecord, Quota, Revision, StoredArchive, VersionRecord,
-};
+use crate::records::model::{Content, PackageRecord, PackagesPage, Quota, Revision, VersionRecord};
 use crate::records::namespaces::StoredNamespace;
-use crate::records::package_document;
+use crate::records::{alarm_about_unreadable, package_document};
 use crate::{NamespaceUsage, StoreError};
 
-/// The partition of the list of all modules.
-pub(super) const ALL: &str = "modules";
+/// Returns the partition of the list of all packages of a kind.
+pub(super) const fn list(kind: PackageKind) -> &'static str {
+    match kind {
+        PackageKind::Module => "modules",
+        PackageKind::Provider => "providers",
+    }
+}
 
 /// The start of the sort key of a version.
 pub(super) const VERSION_PREFIX: &str = "version ";
@@ -100,14 +105,15 @@ impl DynamoDb {
     /// count, too.
     pub(crate) async fn count(&self, namespace: &Namespace) -> Result<NamespaceUsage, StoreError> {
         let mut all = Vec::new();
-        self.query(ALL, &format!("{namespace} "), |row| {
-            all.extend(row.as_ref().and_then(read_address));
-            false
-        })
-        .await?;
+        for kind in PackageKind::ALL {
+            self.query(list(kind), &format!("{namespace} "), |row| {
+                all.extend(row.as_ref().and_then(|row| read_address(kind, row)));
+                false
+            })
+            .await?;
+        }
         let (mut counted, mut is_readable) = (NamespaceUsage::default(), true);
-        for module in all {
-            let address = PackageAddress::Module(module);
+        for address in all {
             self.query(&partition(&address), VERSION_PREFIX, |row| {
                 match row.as_ref().and_then(read_version) {
                     Some(version) => {
@@ -126,38 +132,35 @@ impl DynamoDb {
         Ok(counted)
     }
 
-    /// Returns the versions of a package that have an archive, each with it.
-    pub(crate) async fn archives(
+    /// Returns the versions of a package, each with its record.
+    pub(crate) async fn versions(
         &self,
         address: &PackageAddress,
-    ) -> Result<Vec<(Version, StoredArchive)>, StoreError> {
-        let (mut archives, mut is_readable) = (Vec::new(), true);
+    ) -> Result<Vec<(Version, VersionRecord)>, StoreError> {
+        let (mut versions, mut is_readable) = (Vec::new(), true);
         self.query(&partition(address), VERSION_PREFIX, |row| {
             let read = || {
                 let row = row.as_ref()?;
                 let version = read_text(row, SK)?.strip_prefix(VERSION_PREFIX)?;
-                Some((Version::parse(version).ok()?, read_version(row)?.content))
+                Some((Version::parse(version).ok()?, read_version(row)?))
             };
             match read() {
-                Some((version, Content::Archive(archive))) => archives.push((version, archive)),
-                Some((_, Content::Source(_) | Content::Object(_))) => {}
+                Some(version) => versions.push(version),
                 None => is_readable = false,
             }
             !is_readable
         })
         .await?;
-        if is_readable { Ok(archives) } else { Err(unreadable(address)) }
+        if is_readable { Ok(versions) } else { Err(unreadable(address)) }
     }
 
-    /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
-    /// `offset` on.
-    pub(crate) async fn modules(
+    /// Returns the packages of this kind that the page has, in order of address.
+    pub(crate) async fn summaries(
         &self,
-        reach: &PermittedNamespaces,
-        namespace: Option<&Namespace>,
-        offset: usize,
-        limit: usize,
-    ) -> Result<Vec<ModuleSummary>, StoreError> {
+        kind: PackageKind,
+        page: &PackagesPage<'_>,
+    ) -> Result<Vec<PackageSummary>, StoreError> {
+        let PackagesPage { reach, namespace, offset, limit } = *page;
         let within = |namespace: &Namespace| reach.permits(namespace);
         let prefixes: Vec<String> = match (namespace, reach) {
             (Some(namespace), _) if !within(namespace) => Vec::new(),
@@ -177,18 +180,15 @@ impl DynamoDb {
                 if row.as_ref().is_some_and(|row| !row.contains_key("latest")) {
                     return false;
                 }
-                match row.as_ref().and_then(read_summary) {
-                    Some(module) if !within(&module.address.namespace) => {}
+                match row.as_ref().and_then(|row| read_summary(kind, row)) {
+                    Some(package) if !within(package.address.namespace()) => {}
                     Some(_) if skipped < offset => skipped += 1,
-                    Some(module) => found.push(module),
-                    None => tracing::error!(
-                        alarm = "unreadable_module",
-                        "a module in the store cannot be read and is not listed"
-                    ),
+                    Some(package) => found.push(package),
+                    None => alarm_about_unreadable(kind),
                 }
                 found.len() >= limit
             };
-            self.query(ALL, &prefix, &mut take).await?;
+            self.query(list(kind), &prefix, &mut take).await?;
         }
         Ok(found)
     }
@@ -211,6 +211,7 @@ pub(super) fn add_version(
     let optional = [
         ("object_version", content.object_version().map(str::to_owned)),
         ("origin", content.origin()),
+        ("provider_release", content.release()),
         ("token_id", record.token_id.clone()),
         ("claimed", record.claimed.as_ref().and_then(Claimed::to_text)),
         ("life", record.life.to_text()),
@@ -253,6 +254,7 @@ pub(super) fn read_package(address: &PackageAddress, row: &Row) -> Option<Packag
 pub(super) fn partition(address: &PackageAddress) -> String {
     match address {
         PackageAddress::Module(module) => format!("module {module}"),
+        PackageAddress::Provider(provider) => format!("provider {provider}"),
     }
 }
 
@@ -265,11 +267,7 @@ pub(super) fn version_key(address: &PackageAddress, version: &Version) -> Key {
 }
 
 pub(super) fn list_key(address: &PackageAddress) -> Key {
-    match address {
-        PackageAddress::Module(module) => {
-            Key::new(ALL, format!("{} {} {}", module.namespace, module.name, module.system))
-        }
-    }
+    Key::new(list(address.package_kind()), address.to_string().replace('/', " "))
 }
 
 pub(super) fn read_version(row: &Row) -> Option<VersionRecord> {
@@ -279,6 +277,7 @@ pub(super) fn read_version(row: &Row) -> Option<VersionRecord> {
             read_text(row, "format")?,
             optional(row, "object_version")?,
             optional(row, "origin")?,
+            optional(row, "provider_release")?,
         )?,
         bytes: read_number(row, "bytes")?.try_into().ok()?,
         published_by: read_text(row, "published_by")?.to_owned(),
@@ -300,13 +299,13 @@ fn optional<'a>(row: &'a Row, name: &str) -> Option<Option<&'a str>> {
     if row.contains_key(name) { read_text(row, name).map(Some) } else { Some(None) }
 }
 
-pub(super) fn read_address(row: &Row) -> Option<ModuleAddress> {
-    read_text(row, SK)?.replace(' ', "/").parse().ok()
+pub(super) fn read_address(kind: PackageKind, row: &Row) -> Option<PackageAddress> {
+    PackageAddress::of_kind(kind, &read_text(row, SK)?.replace(' ', "/"))
 }
 
-fn read_summary(row: &Row) -> Option<ModuleSummary> {
-    Some(ModuleSummary {
-        address: read_address(row)?,
+fn read_summary(kind: PackageKind, row: &Row) -> Option<PackageSummary> {
+    Some(PackageSummary {
+        address: read_address(kind, row)?,
         latest: Version::parse(read_text(row, "latest")?).ok()?,
         published_at: read_number(row, "latest_at")?,
     })
@@ -326,6 +325,7 @@ mod tests {
     use stile_core::package::{Format, versions_document};
 
     use super::*;
+    use crate::records::model::StoredArchive;
     use crate::records::stored_object::{ObjectState, StoredObject};
 
     fn version(text: &str) -> Version {
@@ -478,8 +478,8 @@ mod tests {
         let [document, listed] = put_package(&address, Revision(4), &package).unwrap();
         assert!(document.row().unwrap().get("latest").is_none());
         let listed = listed.row().unwrap();
-        assert_eq!(read_summary(listed), None);
-        assert_eq!(read_address(listed).map(PackageAddress::Module), Some(address));
+        assert_eq!(read_summary(PackageKind::Module, listed), None);
+        assert_eq!(read_address(PackageKind::Module, listed), Some(address));
     }
 
     #[test]
@@ -488,11 +488,11 @@ mod tests {
         let mut package = package_document::empty(&address);
         package.add(&address, &version("1.0.0"), 7);
         let [_, listed] = put_package(&address, Revision(0), &package).unwrap();
-        let summary = read_summary(listed.row().unwrap()).unwrap();
+        let summary = read_summary(PackageKind::Module, listed.row().unwrap()).unwrap();
         assert_eq!(
-            (PackageAddress::Module(summary.address), summary.latest, summary.published_at),
+            (summary.address, summary.latest, summary.published_at),
             (address, version("1.0.0"), 7)
         );
-        assert_eq!(read_summary(&Row::new()), None);
+        assert_eq!(read_summary(PackageKind::Module, &Row::new()), None);
     }
 }

@@ -121,3 +121,10 @@ pub(super) fn end(
             .value(":object_version", text(object_version)),
     }
 }
+
+/// Returns the write that changes nothing, and takes place only if nobody deletes this object version.
+pub(super) fn not_gone(address: &PackageAddress, version: &Version, object_version: &str) -> Write {
+    Write::check(key(address, version))
+        .only_if("attribute_not_exists(gone) OR NOT contains(gone, :object_version)")
+        .value(":object_version", text(object_version))
+}

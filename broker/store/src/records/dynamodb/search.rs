@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::SearchText;
+use stile_core::package::{PackageKind, SearchText};
 use stile_core::search::SearchEntry;
 use stile_protocol::names::{ModuleAddress, Namespace};
 
@@ -17,6 +17,7 @@ use super::attributes::{Row, bytes, number, read_bytes, read_number};
 use super::table::{Key, Write};
 use super::{DynamoDb, compression};
 use crate::StoreError;
+use crate::records::model::PackagesPage;
 
 /// The number of documents of a namespace.
 ///
@@ -42,17 +43,19 @@ impl DynamoDb {
             false
         })
         .await?;
-        let modules = self.modules(&PermittedNamespaces::All, Some(namespace), 0, usize::MAX);
-        Ok(modules
-            .await?
-            .into_iter()
-            .map(|module| SearchEntry {
-                text: texts.remove(&name_of(&module.address)).unwrap_or_default(),
-                address: module.address,
+        let reach = &PermittedNamespaces::All;
+        let page = PackagesPage { reach, namespace: Some(namespace), offset: 0, limit: usize::MAX };
+        let modules = self.summaries(PackageKind::Module, &page).await?;
+        let entries = modules.into_iter().filter_map(|module| {
+            let address = module.address.module()?.clone();
+            Some(SearchEntry {
+                text: texts.remove(&name_of(&address)).unwrap_or_default(),
+                address,
                 version: module.latest,
                 published_at: module.published_at,
             })
-            .collect())
+        });
+        Ok(entries.collect())
     }
 
     /// Returns the write that records the text of a module. If it would not fit, the document loses

@@ -7,12 +7,15 @@
 //! | pin of a principal | `pin P` / `pin` | in the same batch |
 //! | principal of a name, in any case | `folded p` / `principal` | in the same batch |
 //! | all grants; all grants on a namespace | `grants` / `P N`; `namespace N` / `P` | one paged query |
-//! | versions document of a module | `module A` / `versions` | one read |
-//! | one version | `module A` / `version V` | one read |
+//! | versions document of a package | `module A`, `provider A` / `versions` | one read |
+//! | one version | `module A`, `provider A` / `version V` | one read, for a provider in a batch |
+//! | signing keys of a namespace | `signing keys N` / `keys` | one read, or in the same batch |
+//! | files that wait for a version | `waiting provider A V` / `PLATFORM D` | one paged query |
 //! | record of a namespace; all records | `namespaces` / `N` | one read, or one paged query |
 //! | what a limited namespace has | `usage N` / `usage` | in a batch, with the record |
 //! | open uploads to a namespace | `uploads N` / `open` | in the same batch |
 //! | all modules; those of a namespace | `modules` / `N NAME SYSTEM` | one paged query |
+//! | all providers; those of a namespace | `providers` / `N TYPE` | one paged query |
 //! | keyring; registry host | `keyring` / `keyring`; `host` / `host` | one batch |
 //! | lease on files of grants | `grant lease` / `lease` | one read |
 //! | all revocations | `revocations` / `revocations` | one read |

@@ -4,14 +4,16 @@
 //! removes its attribute without a read. The next upload that begins removes those whose time has
 //! passed.
 
-use stile_core::package::{AnnouncedArchive, Claimed, Format, UploadId};
+use stile_core::package::{Claimed, UploadId};
 use stile_protocol::names::Namespace;
 
 use super::DynamoDb;
 use super::attributes::{Row, from_unknown, number, read_number, read_text, text, unknown};
 use super::table::{Key, PK, SK, TTL, VERSION, Write};
 use crate::StoreError;
-use crate::records::model::{OpenUpload, OpenUploads, Quota, Revision, UploadRecord};
+use crate::records::model::{
+    AnnouncedUpload, OpenUpload, OpenUploads, Quota, Revision, UploadRecord,
+};
 use crate::records::retention::MARGIN;
 
 /// The start of the name of an open upload's attribute. A name must begin with a letter.
@@ -111,15 +113,17 @@ pub(super) fn add(upload: &UploadRecord) -> Write {
         ("principal", text(upload.principal.as_str())),
         ("address", text(upload.address.as_str())),
         ("version", text(upload.version.as_str())),
-        ("format", text(upload.announced.format.extension())),
-        ("bytes", number(upload.announced.bytes.try_into().unwrap_or(i64::MAX))),
-        ("sha256", text(upload.announced.sha256.as_str())),
+        ("format", text(upload.announced.format())),
+        ("bytes", number(upload.announced.bytes().try_into().unwrap_or(i64::MAX))),
+        ("sha256", text(upload.announced.sha256())),
         ("complete_until", number(upload.complete_until)),
         (TTL, number(upload.complete_until.saturating_add(MARGIN))),
     ];
-    let claimed = upload.announced.claimed.as_ref().and_then(Claimed::to_text);
+    let claimed = upload.announced.claimed().and_then(Claimed::to_text);
     let claimed = claimed.map(|claimed| ("claimed", text(claimed)));
-    Write::put(key(&upload.id), row.into_iter().chain(claimed)).only_if_absent()
+    let release = upload.announced.release().map(|release| ("provider_release", text(release)));
+    let row = row.into_iter().chain(claimed).chain(release);
+    Write::put(key(&upload.id), row).only_if_absent()
 }
 
 fn read(id: &UploadId, row: &Row) -> Option<UploadRecord> {
@@ -128,18 +132,24 @@ fn read(id: &UploadId, row: &Row) -> Option<UploadRecord> {
         principal: read_text(row, "principal")?.to_owned(),
         address: read_text(row, "address")?.to_owned(),
         version: read_text(row, "version")?.to_owned(),
-        announced: AnnouncedArchive {
-            format: Format::from_extension(read_text(row, "format")?)?,
-            bytes: read_number(row, "bytes")?.try_into().ok()?,
-            sha256: read_text(row, "sha256")?.to_owned(),
-            claimed: read_text(row, "claimed").and_then(Claimed::read),
-        },
+        announced: AnnouncedUpload::read(
+            (read_text(row, "address")?, read_text(row, "version")?),
+            (
+                read_text(row, "format")?,
+                read_number(row, "bytes")?.try_into().ok()?,
+                read_text(row, "sha256")?,
+            ),
+            read_text(row, "provider_release"),
+            read_text(row, "claimed").and_then(Claimed::read),
+        )?,
         complete_until: read_number(row, "complete_until")?,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use stile_core::package::{AnnouncedArchive, Format};
+
     use super::*;
 
     fn upload(principal: &str, until: i64) -> UploadRecord {
@@ -148,12 +158,12 @@ mod tests {
             principal: principal.to_owned(),
             address: "acme/vpc/aws".to_owned(),
             version: "1.0.0".to_owned(),
-            announced: AnnouncedArchive {
+            announced: AnnouncedUpload::Archive(AnnouncedArchive {
                 format: Format::Zip,
                 bytes: 5,
                 sha256: "ab".repeat(32),
                 claimed: None,
-            },
+            }),
             complete_until: until,
         }
     }

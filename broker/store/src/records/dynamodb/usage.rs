@@ -107,7 +107,7 @@ pub(super) fn put_deprecated(key: &DownloadKey) -> Write {
 
 pub(super) fn read_deprecated(row: &Row) -> Option<DeprecatedDownload> {
     Some(DeprecatedDownload {
-        address: PackageAddress::Module(read_text(row, "address")?.parse().ok()?),
+        address: PackageAddress::parse(read_text(row, "address")?)?,
         version: Version::parse(read_text(row, "version")?).ok()?,
         day: read_number(row, "day")?,
     })

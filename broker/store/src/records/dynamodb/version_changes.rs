@@ -1,10 +1,11 @@
 //! Changes of the item of a version: its object, or its life.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use stile_core::package::provider::Release;
 use stile_core::package::{Life, PackageAddress, Version};
 
 use super::DynamoDb;
-use super::attributes::{Row, read_text, text};
+use super::attributes::{Row, number, read_text, text};
 use super::packages::{read_version, unreadable_version, version_key};
 use super::table::{Key, Write};
 use crate::StoreError;
@@ -12,8 +13,12 @@ use crate::records::model::Content;
 use crate::records::stored_object::StoredObject;
 
 /// The attributes of a version that a change can replace, and their names in a condition.
-const CHANGING: [(&str, &str); 3] =
-    [("life", ":life"), ("object_version", ":object_version"), ("origin", ":origin")];
+const CHANGING: [(&str, &str); 4] = [
+    ("life", ":life"),
+    ("object_version", ":object_version"),
+    ("origin", ":origin"),
+    ("provider_release", ":provider_release"),
+];
 
 impl DynamoDb {
     /// Returns the write that changes which object a version uses. `None` if the version does not
@@ -55,6 +60,31 @@ impl DynamoDb {
         let changes = [
             ("object_version", after.state.version().map(text)),
             ("origin", Some(text(after.origin()))),
+        ];
+        Ok(Some(changed(key, &row, changes)))
+    }
+
+    /// Returns the write that replaces the files of a provider's version. `None` if the version does not
+    /// exist, or has another release.
+    pub(super) async fn replaced_release(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        before: &Release,
+        after: &Release,
+    ) -> Result<Option<Write>, StoreError> {
+        let key = version_key(address, version);
+        let Some(row) = self.row(&key).await? else { return Ok(None) };
+        let record = read_version(&row).ok_or_else(|| unreadable_version(address, version))?;
+        match record.content {
+            Content::Provider(release) if release == *before => {}
+            _ => return Ok(None),
+        }
+        // The digest and the length follow from the release, which the condition compares.
+        let changes = [
+            ("sha256", Some(text(after.sha256()))),
+            ("bytes", Some(number(after.bytes().try_into().unwrap_or(i64::MAX)))),
+            ("provider_release", Some(text(after.to_text()))),
         ];
         Ok(Some(changed(key, &row, changes)))
     }
@@ -120,7 +150,7 @@ mod tests {
 
     #[test]
     fn the_item_of_a_version_is_replaced_only_if_it_is_as_it_was_read() {
-        for present in 0..8_u8 {
+        for present in 0..16_u8 {
             let has = |at: usize| present & (1 << at) != 0;
             let mut row: Row = [("note".to_owned(), text("x"))].into();
             for (at, (name, _)) in CHANGING.into_iter().enumerate() {

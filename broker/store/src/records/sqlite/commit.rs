@@ -3,12 +3,11 @@
 use rusqlite::{Transaction, params};
 use serde_json::Value as Json;
 use stile_core::grants::{Grant, GrantNamespace, Pin};
-use stile_core::package::PackageAddress;
 use stile_core::principal::Principal;
 
 use super::{
-    Sqlite, audit, database_error, grants, namespaces, outbox, packages, refused_exchanges,
-    revocations, single, uploads, usage, webhooks,
+    Sqlite, audit, database_error, grants, namespaces, outbox, packages, providers,
+    refused_exchanges, revocations, single, uploads, usage, webhooks,
 };
 use crate::records::model::{Content, RevocationRecords, VersionRecord};
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
@@ -87,7 +86,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             let published = packages::version_of(transaction, address, version)?;
             let has = |published: VersionRecord| match published.content {
                 Content::Object(object) => object == *before,
-                Content::Archive(_) | Content::Source(_) => false,
+                Content::Archive(_) | Content::Source(_) | Content::Provider(_) => false,
             };
             Ok(published.is_some_and(has))
         }
@@ -98,9 +97,22 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         Mutation::PutPackage { address, before, .. } => {
             Ok(packages::revision_of(transaction, address)? == *before)
         }
-        Mutation::CountVersion { namespace, bytes, .. } => {
+        Mutation::CountVersion { namespace, bytes, is_new, .. } => {
             let quota = namespaces::quota_of(transaction, namespace)?;
-            Ok(quota.and_then(|quota| quota.exceeded_by(*bytes)).is_none())
+            Ok(quota.and_then(|quota| quota.exceeded(*bytes, *is_new)).is_none())
+        }
+        Mutation::ReplaceRelease { address, version, before, .. } => {
+            let published = packages::version_of(transaction, address, version)?;
+            let has = |found: &VersionRecord| matches!(&found.content, Content::Provider(release) if release == before);
+            Ok(published.as_ref().is_some_and(has))
+        }
+        Mutation::PutSigningKeys { namespace, before, .. }
+        | Mutation::KeepSigningKeys { namespace, before } => {
+            Ok(providers::keys_of(transaction, namespace)?.revision == *before)
+        }
+        Mutation::PutWaitingFile { address, version, key, before, .. } => {
+            let revision = providers::waiting_revision(transaction, address, version, key);
+            Ok(revision.map_err(database_error)? == *before)
         }
         Mutation::AddUpload { upload, namespace, before, .. } => {
             let free = !exists("SELECT 1 FROM uploads WHERE id = ?1", &[&upload.id.as_str()])?;
@@ -180,18 +192,9 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             packages::add_version(transaction, address, version, record).map_err(database_error)
         }
         Mutation::MoveArchive { address, version, object_version, .. } => {
-            let PackageAddress::Module(module) = address;
-            execute(
-                "UPDATE module_versions SET object_version = ?5 \
-                 WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4",
-                &[
-                    &module.namespace.as_str(),
-                    &module.name.as_str(),
-                    &module.system.as_str(),
-                    &version.to_string(),
-                    object_version,
-                ],
-            )
+            let object_version = object_version.as_deref();
+            packages::move_archive(transaction, address, version, object_version)
+                .map_err(database_error)
         }
         Mutation::ReplaceObject { address, version, after, .. } => {
             packages::replace_object(transaction, address, version, after).map_err(database_error)
@@ -202,9 +205,21 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::PutPackage { address, package, .. } => {
             packages::put_package(transaction, address, package).map_err(database_error)
         }
+        Mutation::ReplaceRelease { address, version, after, .. } => {
+            packages::replace_release(transaction, address, version, after).map_err(database_error)
+        }
+        Mutation::PutSigningKeys { namespace, before, keys } => {
+            providers::put_keys(transaction, namespace, *before, keys).map_err(database_error)
+        }
+        Mutation::PutWaitingFile { address, version, key, before, after, forget_before } => {
+            let file = (address, version, key);
+            providers::put_waiting(transaction, file, *before, after, *forget_before)
+                .map_err(database_error)
+        }
         // The trigger counts each version. A search finds the text in the version itself.
         Mutation::KeepGrants { .. }
         | Mutation::KeepRevocations { .. }
+        | Mutation::KeepSigningKeys { .. }
         | Mutation::CountVersion { .. }
         | Mutation::PutSearchText { .. } => Ok(()),
         Mutation::AddUpload { upload, forget_before, .. } => {

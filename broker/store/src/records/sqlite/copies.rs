@@ -8,6 +8,7 @@ use stile_core::audit::{Chain, Kept, Outcome, link};
 use stile_core::package::{Format, is_sha256};
 use stile_protocol::audience::Audience;
 
+use super::package_tables::PROVIDER_FILES;
 use super::{FLAGS, audit, database_error, migrations, number, open, rows, single, text};
 use crate::records::audit::alarm_about;
 use crate::records::model::OBJECT_FORMAT;
@@ -21,6 +22,9 @@ const FIRST_WITH_EVENTS: i64 = 8;
 
 /// The first format in which a version can have no archive.
 const FIRST_WITH_ORIGIN: i64 = 6;
+
+/// The first format with providers.
+const FIRST_WITH_PROVIDERS: i64 = 10;
 
 /// What a copy of a database contains, as far as a backup depends on it.
 #[derive(Debug)]
@@ -114,12 +118,18 @@ fn host(connection: &Connection, format: i64) -> Result<Option<Audience>, StoreE
 
 fn named(connection: &Connection, format: i64) -> Result<Vec<NamedArchive>, StoreError> {
     let all = "SELECT DISTINCT sha256, format, bytes FROM module_versions";
-    let found = if format < FIRST_WITH_ORIGIN {
+    let mut found = if format < FIRST_WITH_ORIGIN {
         rows(connection, all, [])?
     } else {
         let sql = format!("{all} WHERE origin IS NULL OR format = ?1");
         rows(connection, &sql, [OBJECT_FORMAT])?
     };
+    if format >= FIRST_WITH_PROVIDERS {
+        // The same file can belong to a module, or to several versions.
+        let sql = format!("SELECT DISTINCT sha256, format, bytes FROM ({PROVIDER_FILES})");
+        let files = rows(connection, &sql, [])?;
+        found.extend(files.into_iter().filter(|file| !found.contains(file)).collect::<Vec<_>>());
+    }
     let read = |row: &Vec<Value>| {
         let format = text(row.get(1))?;
         Some(NamedArchive {

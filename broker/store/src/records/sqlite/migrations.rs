@@ -193,6 +193,73 @@ CREATE INDEX IF NOT EXISTS refused_exchanges_by_time ON refused_exchanges (refus
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 9', 1);
 ";
 
+/// Programs of every format so far can use this one. They know no provider.
+///
+/// A version of a provider grows when a platform is added, so triggers also count and limit what an
+/// update adds.
+const PROVIDERS: &str = "
+CREATE TABLE IF NOT EXISTS providers (
+  namespace TEXT NOT NULL, type TEXT NOT NULL, versions_document TEXT NOT NULL, latest TEXT NOT NULL, latest_at INTEGER NOT NULL,
+  PRIMARY KEY (namespace, type)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS provider_versions (
+  namespace TEXT NOT NULL, type TEXT NOT NULL, version TEXT NOT NULL,
+  sha256 TEXT NOT NULL, format TEXT NOT NULL, bytes INTEGER NOT NULL, published_by TEXT NOT NULL, published_at INTEGER NOT NULL,
+  object_version TEXT, token_id TEXT, claimed TEXT, life TEXT, search TEXT, origin TEXT, release TEXT NOT NULL,
+  PRIMARY KEY (namespace, type, version)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS signing_keys (
+  namespace TEXT PRIMARY KEY, revision INTEGER NOT NULL, record TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS provider_files (
+  address TEXT NOT NULL, version TEXT NOT NULL, platform TEXT NOT NULL, sha256 TEXT NOT NULL,
+  revision INTEGER NOT NULL, record TEXT NOT NULL, keep_until INTEGER NOT NULL,
+  PRIMARY KEY (address, version, platform, sha256)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS provider_files_by_keep_until ON provider_files (keep_until);
+
+CREATE TRIGGER IF NOT EXISTS provider_version_exceeds_no_limit BEFORE INSERT ON provider_versions
+WHEN EXISTS (
+  SELECT 1 FROM namespaces LEFT JOIN namespace_usage USING (namespace)
+  WHERE namespaces.namespace = NEW.namespace
+    AND (NEW.bytes > 0 AND coalesce(bytes, 0) + NEW.bytes > max_bytes OR coalesce(versions, 0) + 1 > max_versions)
+) BEGIN
+  SELECT RAISE(ABORT, 'the version exceeds a limit of its namespace');
+END;
+
+CREATE TRIGGER IF NOT EXISTS grown_provider_version_exceeds_no_limit BEFORE UPDATE OF bytes ON provider_versions
+WHEN NEW.bytes > OLD.bytes AND EXISTS (
+  SELECT 1 FROM namespaces LEFT JOIN namespace_usage USING (namespace)
+  WHERE namespaces.namespace = NEW.namespace AND coalesce(bytes, 0) + NEW.bytes - OLD.bytes > max_bytes
+) BEGIN
+  SELECT RAISE(ABORT, 'the version exceeds a limit of its namespace');
+END;
+
+CREATE TRIGGER IF NOT EXISTS provider_version_is_counted AFTER INSERT ON provider_versions BEGIN
+  INSERT INTO namespace_usage (namespace, bytes, versions) VALUES (NEW.namespace, NEW.bytes, 1)
+  ON CONFLICT (namespace) DO UPDATE SET bytes = bytes + excluded.bytes, versions = versions + 1;
+END;
+
+CREATE TRIGGER IF NOT EXISTS grown_provider_version_is_counted AFTER UPDATE OF bytes ON provider_versions BEGIN
+  UPDATE namespace_usage SET bytes = bytes + NEW.bytes - OLD.bytes WHERE namespace = NEW.namespace;
+END;
+
+CREATE TRIGGER IF NOT EXISTS deleted_provider_version_is_not_counted AFTER DELETE ON provider_versions BEGIN
+  UPDATE namespace_usage SET bytes = bytes - OLD.bytes, versions = versions - 1
+  WHERE namespace = OLD.namespace;
+END;
+
+INSERT OR REPLACE INTO namespace_usage (namespace, bytes, versions)
+  SELECT namespace, sum(bytes), count(*) FROM (
+    SELECT namespace, bytes FROM module_versions UNION ALL SELECT namespace, bytes FROM provider_versions
+  ) GROUP BY namespace;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 10', 1);
+";
+
 /// Returns all migrations in order. Never change a released migration; add a new one at the end.
 /// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
@@ -223,11 +290,14 @@ fn migrations() -> Migrations<'static> {
         M::up(EVENTS),
         M::up(AUDIT),
         M::up(REFUSED_EXCHANGES),
+        M::up_with_hook(PROVIDERS, |transaction: &Transaction<'_>| {
+            add_column(transaction, "uploads", "release", "TEXT")
+        }),
     ])
 }
 
 /// The number of migrations that this program knows: the format that it reads and writes.
-pub(crate) const FORMAT: i64 = 9;
+pub(crate) const FORMAT: i64 = 10;
 
 /// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -430,8 +500,19 @@ mod tests {
             connection.execute("DELETE FROM module_versions WHERE bytes = 100", []).unwrap();
             assert_eq!(usage(&connection, "acme"), Some((11, 2)), "{limits}");
         }
+        let sql = "INSERT INTO provider_versions \
+             (namespace, type, version, sha256, format, bytes, published_by, published_at, release) \
+             VALUES ('acme', 'dns', '1.0.0', 'ab', 'provider', 3, 'x', 7, '{}')";
+        connection.execute(sql, []).unwrap();
+        assert_eq!(usage(&connection, "acme"), Some((14, 3)), "a version of a provider counts");
+        connection.execute("UPDATE namespaces SET max_bytes = 16, max_versions = 3", []).unwrap();
+        let grow =
+            |bytes: i64| connection.execute("UPDATE provider_versions SET bytes = ?1", [bytes]);
+        assert!(grow(6).is_err(), "it grows beyond the limit");
+        grow(5).unwrap();
+        assert_eq!(usage(&connection, "acme"), Some((16, 3)), "and counts what it grows by");
         connection.pragma_update(None, "user_version", 0).unwrap();
         migrate(&mut connection).unwrap();
-        assert_eq!(usage(&connection, "acme"), Some((11, 2)), "a repeated migration counts once");
+        assert_eq!(usage(&connection, "acme"), Some((16, 3)), "a repeated migration counts once");
     }
 }

@@ -7,27 +7,33 @@ use rusqlite::types::Value;
 use serde_json::Map;
 use stile_core::package::{PackageAddress, Version};
 
-use super::packages::{row_of, version_of};
+use super::package_tables::{self, AddressValues, PackageTables, tables_of};
+use super::packages::{address, row_of, version_of};
 use super::{Sqlite, database_error, number, revision, rows, text};
 use crate::records::model::VersionRecord;
 use crate::records::package_document;
 use crate::records::package_state::{PackageState, StoredList};
+use crate::records::provider_document::DistrustedKeys;
 use crate::{StoreError, StoreErrorKind};
 
 impl Sqlite {
     /// Returns the packages that have a list of versions, or a version, in order.
     pub(crate) async fn packages(&self) -> Result<Vec<PackageAddress>, StoreError> {
         self.read(|connection| {
-            let sql = "SELECT namespace, name, system FROM modules \
-                       UNION SELECT namespace, name, system FROM module_versions";
-            let address = |row: &Vec<Value>| {
-                let [namespace, name, system] = [0, 1, 2].map(|at| text(row.get(at)));
-                format!("{}/{}/{}", namespace?, name?, system?).parse().ok()
-            };
-            let unreadable = || StoreError::corrupt("cannot read the address of a module");
-            let found = rows(connection, sql, [])?;
-            let found: Option<Vec<_>> = found.iter().map(address).collect();
-            Ok(found.ok_or_else(unreadable)?.into_iter().map(PackageAddress::Module).collect())
+            let mut all = Vec::new();
+            for tables in package_tables::ALL {
+                let PackageTables { kind, packages, versions, address: columns, .. } = tables;
+                let sql = format!(
+                    "SELECT {columns} FROM {packages} UNION SELECT {columns} FROM {versions}"
+                );
+                for row in rows(connection, &sql, [])? {
+                    all.push(address(*kind, &row).ok_or_else(|| {
+                        let kind = kind.as_str();
+                        StoreError::corrupt(format!("cannot read the address of a {kind}"))
+                    })?);
+                }
+            }
+            Ok(all)
         })
         .await
     }
@@ -50,6 +56,7 @@ impl Sqlite {
                 list,
                 latest: vec![latest],
                 versions: versions(&snapshot, &address)?,
+                distrusted: DistrustedKeys::new(),
             })
         })
         .await
@@ -75,12 +82,10 @@ fn versions(
     snapshot: &Transaction<'_>,
     address: &PackageAddress,
 ) -> Result<BTreeMap<String, Option<VersionRecord>>, StoreError> {
-    let PackageAddress::Module(module) = address;
-    let sql =
-        "SELECT version FROM module_versions WHERE namespace = ?1 AND name = ?2 AND system = ?3";
-    let parts = [module.namespace.as_str(), module.name.as_str(), module.system.as_str()];
+    let PackageTables { versions, is_package, .. } = tables_of(address);
+    let sql = format!("SELECT version FROM {versions} WHERE {is_package}");
     let mut found = BTreeMap::new();
-    for row in rows(snapshot, sql, parts)? {
+    for row in rows(snapshot, &sql, &*AddressValues::of(address).and(&[]))? {
         let name = text(row.first()).unwrap_or_default();
         let record = match Version::parse(name) {
             Ok(version) => match version_of(snapshot, address, &version) {

@@ -2,22 +2,26 @@
 
 use bytes::Bytes;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Transaction, named_params, params};
+use rusqlite::{Connection, ToSql, Transaction, params};
 use serde_json::Map;
 use stile_core::grants::PermittedNamespaces;
-use stile_core::package::{Claimed, Life, ModuleSummary, PackageAddress, SearchText, Version};
+use stile_core::package::provider::Release;
+use stile_core::package::{
+    Claimed, Life, PackageAddress, PackageKind, PackageSummary, SearchText, Version,
+};
 use stile_core::search::SearchEntry;
 use stile_protocol::names::Namespace;
 
 use super::namespaces::{quota_of, record_of};
+use super::package_tables::{AddressValues, PROVIDER_FILES, PackageTables, tables, tables_of};
 use super::{Sqlite, database_error, migrations, number, revision, rows, sql_number, text};
 use crate::StoreError;
 use crate::records::model::{
-    Content, OBJECT_FORMAT, PackageRecord, Quota, Revision, VersionRecord,
+    Content, OBJECT_FORMAT, PackageRecord, PackagesPage, Quota, Revision, VersionRecord,
 };
 use crate::records::namespaces::StoredNamespace;
-use crate::records::package_document;
 use crate::records::stored_object::StoredObject;
+use crate::records::{alarm_about_unreadable, package_document};
 
 impl Sqlite {
     /// Returns the versions document of a package.
@@ -100,8 +104,9 @@ impl Sqlite {
         .await
     }
 
-    /// Returns the SHA-256 and the extension of each archive that a version names. An object of
-    /// another bucket has the extension [`OBJECT_FORMAT`]: only its metadata is in the folder.
+    /// Returns the SHA-256 and the extension of each archive that a version names, or that waits for
+    /// the version of a provider. An object of another bucket has the extension [`OBJECT_FORMAT`]: only
+    /// its metadata is in the folder.
     ///
     /// Returns `None` for a database of a newer program, in which other records can name archives.
     pub(crate) async fn named_archives(&self) -> Result<Option<Vec<(String, String)>>, StoreError> {
@@ -111,11 +116,12 @@ impl Sqlite {
             if migrations::format(&snapshot)? > migrations::FORMAT {
                 return Ok(None);
             }
-            let found = rows(
-                &snapshot,
-                "SELECT DISTINCT sha256, format FROM module_versions WHERE origin IS NULL OR format = ?1",
-                [OBJECT_FORMAT],
-            )?;
+            let sql = format!(
+                "SELECT sha256, format FROM module_versions WHERE origin IS NULL OR format = ?1 \
+                 UNION SELECT sha256, format FROM ({PROVIDER_FILES}) \
+                 UNION SELECT sha256, 'zip' FROM provider_files"
+            );
+            let found = rows(&snapshot, &sql, [OBJECT_FORMAT])?;
             let named = found.iter().map(|row| {
                 let column = |at: usize| text(row.get(at)).map(str::to_owned);
                 column(0).zip(column(1))
@@ -126,40 +132,37 @@ impl Sqlite {
         .await
     }
 
-    /// Returns at most `limit` modules of the permitted namespaces, in order of address, from
-    /// `offset` on.
-    pub(crate) async fn modules(
+    /// Returns the packages of this kind that the page has, in order of address.
+    pub(crate) async fn summaries(
         &self,
-        reach: &PermittedNamespaces,
-        namespace: Option<&Namespace>,
-        offset: usize,
-        limit: usize,
-    ) -> Result<Vec<ModuleSummary>, StoreError> {
-        let within = match reach {
+        kind: PackageKind,
+        page: &PackagesPage<'_>,
+    ) -> Result<Vec<PackageSummary>, StoreError> {
+        let within = match page.reach {
             PermittedNamespaces::All => None,
             PermittedNamespaces::Only(namespaces) => {
                 let names: Vec<&str> = namespaces.iter().map(Namespace::as_str).collect();
                 Some(serde_json::Value::from(names).to_string())
             }
         };
-        let namespace = namespace.cloned();
+        let (namespace, limit, offset) = (page.namespace.cloned(), page.limit, page.offset);
         self.read(move |connection| {
-            let sql = "SELECT namespace, name, system, latest, latest_at FROM modules \
-                       WHERE latest <> '' AND (?1 IS NULL OR namespace IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR namespace = ?2) \
-                       ORDER BY namespace, name, system LIMIT ?3 OFFSET ?4";
+            let PackageTables { packages, address, .. } = tables(kind);
+            let sql = format!(
+                "SELECT latest, latest_at, {address} FROM {packages} \
+                 WHERE latest <> '' AND (?1 IS NULL OR namespace IN (SELECT value FROM json_each(?1))) AND (?2 IS NULL OR namespace = ?2) \
+                 ORDER BY {address} LIMIT ?3 OFFSET ?4"
+            );
             let namespace = namespace.as_ref().map(Namespace::as_str);
             let limits = params![within, namespace, sql_number(limit), sql_number(offset)];
-            let mut modules = Vec::new();
-            for row in rows(connection, sql, limits)? {
-                match summary(&row) {
-                    Some(module) => modules.push(module),
-                    None => tracing::error!(
-                        alarm = "unreadable_module",
-                        "a module in the store cannot be read and is not listed"
-                    ),
+            let mut found = Vec::new();
+            for row in rows(connection, &sql, limits)? {
+                match summary(kind, &row) {
+                    Some(package) => found.push(package),
+                    None => alarm_about_unreadable(kind),
                 }
             }
-            Ok(modules)
+            Ok(found)
         })
         .await
     }
@@ -173,16 +176,17 @@ impl Sqlite {
     ) -> Result<Vec<SearchEntry>, StoreError> {
         let namespace = namespace.clone();
         self.read(move |connection| {
-            let sql = "SELECT m.namespace, m.name, m.system, m.latest, m.latest_at, v.search FROM modules m \
+            let sql = "SELECT m.latest, m.latest_at, m.namespace, m.name, m.system, v.search FROM modules m \
                        LEFT JOIN module_versions v ON v.namespace = m.namespace AND v.name = m.name AND v.system = m.system AND v.version = m.latest \
                        WHERE m.latest <> '' AND m.namespace = ?1";
             let read = |row: &Vec<Value>| {
-                let module = summary(row)?;
+                let (search, row) = row.split_last()?;
+                let module = summary(PackageKind::Module, row)?;
                 Some(SearchEntry {
-                    address: module.address,
+                    address: module.address.module()?.clone(),
                     version: module.latest,
                     published_at: module.published_at,
-                    text: row.get(5).map(search_text).unwrap_or_default(),
+                    text: search_text(search),
                 })
             };
             Ok(rows(connection, sql, [namespace.as_str()])?.iter().filter_map(read).collect())
@@ -191,14 +195,19 @@ impl Sqlite {
     }
 }
 
-/// Reads a row that begins with the address, the latest version and its time.
-fn summary(row: &[Value]) -> Option<ModuleSummary> {
-    let [namespace, name, system] = [0, 1, 2].map(|at| text(row.get(at)));
-    Some(ModuleSummary {
-        address: format!("{}/{}/{}", namespace?, name?, system?).parse().ok()?,
-        latest: Version::parse(text(row.get(3))?).ok()?,
-        published_at: number(row.get(4))?,
+/// Reads a row with the latest version, its time, and then the address.
+fn summary(kind: PackageKind, row: &[Value]) -> Option<PackageSummary> {
+    Some(PackageSummary {
+        address: address(kind, row.get(2..)?)?,
+        latest: Version::parse(text(row.first())?).ok()?,
+        published_at: number(row.get(1))?,
     })
+}
+
+/// Reads the columns of an address.
+pub(super) fn address(kind: PackageKind, columns: &[Value]) -> Option<PackageAddress> {
+    let parts: Vec<&str> = columns.iter().map(|part| text(Some(part))).collect::<Option<_>>()?;
+    PackageAddress::of_kind(kind, &parts.join("/"))
 }
 
 /// Adds a version. [`version_of`] reads it.
@@ -208,30 +217,68 @@ pub(super) fn add_version(
     version: &Version,
     record: &VersionRecord,
 ) -> rusqlite::Result<()> {
-    let PackageAddress::Module(module) = address;
-    transaction
-        .prepare_cached(
-            "INSERT INTO module_versions (namespace, name, system, version, sha256, format, bytes, published_by, published_at, object_version, token_id, claimed, life, search, origin) \
-             VALUES (:namespace, :name, :system, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version, :token_id, :claimed, :life, :search, :origin)",
-        )?
-        .execute(named_params! {
-            ":namespace": module.namespace.as_str(),
-            ":name": module.name.as_str(),
-            ":system": module.system.as_str(),
-            ":version": version.to_string(),
-            ":sha256": record.content.sha256(),
-            ":format": record.content.format(),
-            ":bytes": sql_number(record.bytes),
-            ":published_by": record.published_by,
-            ":published_at": record.published_at,
-            ":object_version": record.content.object_version(),
-            ":origin": record.content.origin(),
-            ":token_id": record.token_id,
-            ":claimed": record.claimed.as_ref().and_then(Claimed::to_text),
-            ":life": record.life.to_text(),
-            ":search": record.search.to_json().map(|json| json.to_string()),
-        })
-        .map(drop)
+    let (tables, values) = (tables_of(address), AddressValues::of(address));
+    let (release, of_release) = match &record.content {
+        Content::Provider(_) => (", release", ", :release"),
+        Content::Archive(_) | Content::Source(_) | Content::Object(_) => ("", ""),
+    };
+    let sql = format!(
+        "INSERT INTO {} ({}, version, sha256, format, bytes, published_by, published_at, object_version, token_id, claimed, life, search, origin{release}) \
+         VALUES ({}, :version, :sha256, :format, :bytes, :published_by, :published_at, :object_version, :token_id, :claimed, :life, :search, :origin{of_release})",
+        tables.versions, tables.address, tables.parameters,
+    );
+    let content = &record.content;
+    let (version, bytes, claimed) =
+        (version.to_string(), sql_number(record.bytes), &record.claimed);
+    let (sha256, format, object_version) =
+        (content.sha256(), content.format(), content.object_version());
+    let (origin, release) = (content.origin(), content.release());
+    let (claimed, life) = (claimed.as_ref().and_then(Claimed::to_text), record.life.to_text());
+    let search = record.search.to_json().map(|json| json.to_string());
+    let mut values = values.and(&[
+        (":version", &version),
+        (":sha256", &sha256),
+        (":format", &format),
+        (":bytes", &bytes),
+        (":published_by", &record.published_by),
+        (":published_at", &record.published_at),
+        (":object_version", &object_version),
+        (":origin", &origin),
+        (":token_id", &record.token_id),
+        (":claimed", &claimed),
+        (":life", &life),
+        (":search", &search),
+    ]);
+    values.extend(release.as_ref().map(|release| (":release", release as &dyn ToSql)));
+    transaction.prepare_cached(&sql)?.execute(&*values).map(drop)
+}
+
+/// Changes columns of a version, which `set` names with their parameters.
+fn change_version(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    version: &Version,
+    set: &str,
+    values: &[(&'static str, &dyn ToSql)],
+) -> rusqlite::Result<()> {
+    let PackageTables { versions, is_package, .. } = tables_of(address);
+    let sql = format!("UPDATE {versions} SET {set} WHERE {is_package} AND version = :version");
+    let (of_package, version) = (AddressValues::of(address), version.to_string());
+    let mut named = of_package.and(values);
+    named.push((":version", &version));
+    transaction.prepare_cached(&sql)?.execute(&*named).map(drop)
+}
+
+/// Changes which object a version uses.
+pub(super) fn move_archive(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    version: &Version,
+    object_version: Option<&str>,
+) -> rusqlite::Result<()> {
+    let set = "object_version = :object_version";
+    let values: [(_, &dyn ToSql); 1] = [(":object_version", &object_version)];
+    change_version(transaction, address, version, set, &values)
 }
 
 /// Changes the object of a version.
@@ -241,21 +288,26 @@ pub(super) fn replace_object(
     version: &Version,
     object: &StoredObject,
 ) -> rusqlite::Result<()> {
-    let PackageAddress::Module(module) = address;
-    transaction
-        .prepare_cached(
-            "UPDATE module_versions SET object_version = ?5, origin = ?6 \
-             WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4",
-        )?
-        .execute(params![
-            module.namespace.as_str(),
-            module.name.as_str(),
-            module.system.as_str(),
-            version.to_string(),
-            object.state.version(),
-            object.origin(),
-        ])
-        .map(drop)
+    let set = "object_version = :object_version, origin = :origin";
+    let (object_version, origin) = (object.state.version(), object.origin());
+    let values: [(_, &dyn ToSql); 2] = [(":object_version", &object_version), (":origin", &origin)];
+    change_version(transaction, address, version, set, &values)
+}
+
+/// Replaces the files of a provider's version.
+pub(super) fn replace_release(
+    transaction: &Transaction<'_>,
+    address: &PackageAddress,
+    version: &Version,
+    release: &Release,
+) -> rusqlite::Result<()> {
+    let set = "sha256 = :sha256, bytes = :bytes, release = :release";
+    let values: [(_, &dyn ToSql); 3] = [
+        (":sha256", &release.sha256()),
+        (":bytes", &sql_number(release.bytes())),
+        (":release", &release.to_text()),
+    ];
+    change_version(transaction, address, version, set, &values)
 }
 
 /// Changes the life of a version.
@@ -265,20 +317,8 @@ pub(super) fn change_life(
     version: &Version,
     life: &Life,
 ) -> rusqlite::Result<()> {
-    let PackageAddress::Module(module) = address;
-    transaction
-        .prepare_cached(
-            "UPDATE module_versions SET life = ?5 \
-             WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4",
-        )?
-        .execute(params![
-            module.namespace.as_str(),
-            module.name.as_str(),
-            module.system.as_str(),
-            version.to_string(),
-            life.to_text(),
-        ])
-        .map(drop)
+    let values: [(_, &dyn ToSql); 1] = [(":life", &life.to_text())];
+    change_version(transaction, address, version, "life = :life", &values)
 }
 
 /// Returns one version as it is now.
@@ -287,13 +327,14 @@ pub(super) fn version_of(
     address: &PackageAddress,
     version: &Version,
 ) -> Result<Option<VersionRecord>, StoreError> {
-    let PackageAddress::Module(module) = address;
-    let sql = "SELECT sha256, format, object_version, bytes, published_by, published_at, token_id, claimed, life, search, origin FROM module_versions \
-               WHERE namespace = ?1 AND name = ?2 AND system = ?3 AND version = ?4";
-    let version_text = version.to_string();
-    let parts =
-        [module.namespace.as_str(), module.name.as_str(), module.system.as_str(), &version_text];
-    let Some(row) = rows(connection, sql, parts)?.pop() else { return Ok(None) };
+    let PackageTables { versions, is_package, release, .. } = tables_of(address);
+    let sql = format!(
+        "SELECT sha256, format, object_version, bytes, published_by, published_at, token_id, claimed, life, search, origin, {release} FROM {versions} \
+         WHERE {is_package} AND version = :version"
+    );
+    let (of_package, version_text) = (AddressValues::of(address), version.to_string());
+    let named = of_package.and(&[(":version", &version_text)]);
+    let Some(row) = rows(connection, &sql, &*named)?.pop() else { return Ok(None) };
     let read = || {
         Some(VersionRecord {
             content: Content::read(
@@ -301,6 +342,7 @@ pub(super) fn version_of(
                 text(row.get(1))?,
                 optional(row.get(2)?)?,
                 optional(row.get(10)?)?,
+                optional(row.get(11)?)?,
             )?,
             bytes: number(row.get(3))?.try_into().ok()?,
             published_by: text(row.get(4))?.to_owned(),
@@ -337,22 +379,21 @@ pub(super) fn put_package(
     address: &PackageAddress,
     package: &PackageRecord,
 ) -> rusqlite::Result<()> {
-    let PackageAddress::Module(module) = address;
-    transaction
-        .prepare_cached(
-            "INSERT INTO modules (namespace, name, system, versions_document, latest, latest_at) VALUES (:namespace, :name, :system, :document, :latest, :latest_at) \
-             ON CONFLICT (namespace, name, system) DO UPDATE SET \
-             versions_document = excluded.versions_document, latest = excluded.latest, latest_at = excluded.latest_at",
-        )?
-        .execute(named_params! {
-            ":namespace": module.namespace.as_str(),
-            ":name": module.name.as_str(),
-            ":system": module.system.as_str(),
-            ":document": package.document.to_string(),
-            ":latest": package.latest().map(ToString::to_string).unwrap_or_default(),
-            ":latest_at": package.latest_at,
-        })
-        .map(drop)
+    let PackageTables { packages, address: columns, parameters, .. } = tables_of(address);
+    let sql = format!(
+        "INSERT INTO {packages} ({columns}, versions_document, latest, latest_at) VALUES ({parameters}, :document, :latest, :latest_at) \
+         ON CONFLICT ({columns}) DO UPDATE SET \
+         versions_document = excluded.versions_document, latest = excluded.latest, latest_at = excluded.latest_at"
+    );
+    let of_package = AddressValues::of(address);
+    let document = package.document.to_string();
+    let latest = package.latest().map(ToString::to_string).unwrap_or_default();
+    let values = of_package.and(&[
+        (":document", &document),
+        (":latest", &latest),
+        (":latest_at", &package.latest_at),
+    ]);
+    transaction.prepare_cached(&sql)?.execute(&*values).map(drop)
 }
 
 /// Returns the current revision of a package.
@@ -367,10 +408,10 @@ pub(super) fn row_of(
     connection: &Connection,
     address: &PackageAddress,
 ) -> Result<Option<Vec<Value>>, StoreError> {
-    let PackageAddress::Module(module) = address;
-    let sql = "SELECT versions_document, latest, latest_at FROM modules WHERE namespace = ?1 AND name = ?2 AND system = ?3";
-    let parts = [module.namespace.as_str(), module.name.as_str(), module.system.as_str()];
-    Ok(rows(connection, sql, parts)?.pop())
+    let PackageTables { packages, is_package, .. } = tables_of(address);
+    let sql =
+        format!("SELECT versions_document, latest, latest_at FROM {packages} WHERE {is_package}");
+    Ok(rows(connection, &sql, &*AddressValues::of(address).and(&[]))?.pop())
 }
 
 fn unreadable(address: &PackageAddress) -> StoreError {

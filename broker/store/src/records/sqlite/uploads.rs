@@ -3,20 +3,20 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Transaction, named_params};
 use serde_json::Map;
-use stile_core::package::{AnnouncedArchive, Claimed, Format, UploadId};
+use stile_core::package::{Claimed, UploadId};
 use stile_protocol::names::Namespace;
 
 use super::namespaces::quota_of;
 use super::{Sqlite, database_error, number, revision, rows, sql_number, text};
 use crate::StoreError;
-use crate::records::model::{OpenUpload, OpenUploads, Quota, UploadRecord};
+use crate::records::model::{AnnouncedUpload, OpenUpload, OpenUploads, Quota, UploadRecord};
 
 impl Sqlite {
     /// Returns an upload that a client began.
     pub(crate) async fn upload(&self, id: &UploadId) -> Result<Option<UploadRecord>, StoreError> {
         let id = id.clone();
         self.read(move |connection| {
-            let sql = "SELECT principal, address, version, format, bytes, sha256, complete_until, claimed FROM uploads WHERE id = ?1";
+            let sql = "SELECT principal, address, version, format, bytes, sha256, complete_until, claimed, release FROM uploads WHERE id = ?1";
             let Some(row) = rows(connection, sql, [id.as_str()])?.pop() else { return Ok(None) };
             let unreadable = || StoreError::corrupt("cannot read an upload in the database");
             read(&id, &row).map(Some).ok_or_else(unreadable)
@@ -67,19 +67,20 @@ pub(super) fn open(
 pub(super) fn add(transaction: &Transaction<'_>, upload: &UploadRecord) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
-            "INSERT INTO uploads (id, principal, address, version, format, bytes, sha256, complete_until, claimed) \
-             VALUES (:id, :principal, :address, :version, :format, :bytes, :sha256, :complete_until, :claimed)",
+            "INSERT INTO uploads (id, principal, address, version, format, bytes, sha256, complete_until, claimed, release) \
+             VALUES (:id, :principal, :address, :version, :format, :bytes, :sha256, :complete_until, :claimed, :release)",
         )?
         .execute(named_params! {
             ":id": upload.id.as_str(),
             ":principal": upload.principal,
             ":address": upload.address,
             ":version": upload.version,
-            ":format": upload.announced.format.extension(),
-            ":bytes": sql_number(upload.announced.bytes),
-            ":sha256": upload.announced.sha256,
+            ":format": upload.announced.format(),
+            ":bytes": sql_number(upload.announced.bytes()),
+            ":sha256": upload.announced.sha256(),
             ":complete_until": upload.complete_until,
-            ":claimed": upload.announced.claimed.as_ref().and_then(Claimed::to_text),
+            ":claimed": upload.announced.claimed().and_then(Claimed::to_text),
+            ":release": upload.announced.release(),
         })
         .map(drop)
 }
@@ -91,12 +92,12 @@ fn read(id: &UploadId, row: &[Value]) -> Option<UploadRecord> {
         principal: column(0)?,
         address: column(1)?,
         version: column(2)?,
-        announced: AnnouncedArchive {
-            format: Format::from_extension(text(row.get(3))?)?,
-            bytes: number(row.get(4))?.try_into().ok()?,
-            sha256: column(5)?,
-            claimed: text(row.get(7)).and_then(Claimed::read),
-        },
+        announced: AnnouncedUpload::read(
+            (text(row.get(1))?, text(row.get(2))?),
+            (text(row.get(3))?, number(row.get(4))?.try_into().ok()?, text(row.get(5))?),
+            text(row.get(8)),
+            text(row.get(7)).and_then(Claimed::read),
+        )?,
         complete_until: number(row.get(6))?,
     })
 }

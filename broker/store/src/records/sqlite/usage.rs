@@ -92,7 +92,7 @@ pub(super) fn deprecated_download(
     let row = rows(connection, sql, [principal.as_str()])?.pop();
     Ok(row.and_then(|row| {
         Some(DeprecatedDownload {
-            address: PackageAddress::Module(text(row.first())?.parse().ok()?),
+            address: PackageAddress::parse(text(row.first())?)?,
             version: Version::parse(text(row.get(1))?).ok()?,
             day: number(row.get(2))?,
         })

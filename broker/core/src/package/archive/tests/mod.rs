@@ -3,6 +3,7 @@
 mod header;
 mod pack;
 mod property;
+mod provider;
 mod tar_gz;
 mod zip;
 
@@ -70,7 +71,7 @@ const BAD_NAMES: &[(&str, &str)] = &[
     ("conout$.tf", "Windows device"),
 ];
 
-fn rejection_of(outcome: Result<ArchiveContents, ArchiveError>) -> String {
+fn rejection_of<T: std::fmt::Debug>(outcome: Result<T, ArchiveError>) -> String {
     match outcome {
         Err(ArchiveError::Rejected { message, .. }) => message,
         other => panic!("not rejected: {other:?}"),

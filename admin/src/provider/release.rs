@@ -1,0 +1,333 @@
+//! A release on this machine, and how it joins what the registry already published of its version.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use stile_core::package::Version;
+use stile_core::package::provider::{
+    KeyId, Manifest, Platform, ProtocolVersion, Sums, sums_name, zip_name,
+};
+use stile_protocol::names::{ProviderAddress, ProviderType};
+use terraform_credentials_stile::message::one_line;
+
+use super::ReleaseFolder;
+use super::folder::Archives;
+use super::key::PublisherKey;
+use super::repack::repack;
+use super::zip_file::ZipFile;
+use crate::claims::Claims;
+use crate::error::CommandError;
+
+/// The files of one version on this machine, each inspected.
+#[derive(Debug)]
+pub(crate) struct LocalRelease {
+    provider_type: ProviderType,
+    version: Version,
+    zips: BTreeMap<Platform, ZipFile>,
+    /// The list of digests of the folder, which has a line for each zip archive.
+    sums: Option<Sums>,
+    signature: Option<Vec<u8>>,
+    manifest: Option<String>,
+    protocols: Vec<ProtocolVersion>,
+}
+
+/// What the registry has published of a version.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Published {
+    /// The list of digests.
+    sha256sums: String,
+    /// Its signature in base64.
+    signature: String,
+    key_id: String,
+    #[serde(default)]
+    manifest: Option<String>,
+}
+
+/// What the program sends to the registry, except the archives.
+#[derive(Debug)]
+pub(crate) struct ToPublish {
+    /// The list of digests.
+    pub(crate) sums: Sums,
+    /// The detached signature of its text.
+    pub(crate) signature: Vec<u8>,
+    manifest: Option<String>,
+    protocols: Vec<ProtocolVersion>,
+    /// The platforms whose archives the registry does not have published.
+    pub(crate) new: Vec<Platform>,
+}
+
+impl LocalRelease {
+    /// Reads and inspects the files of a folder. It repacks tarballs.
+    ///
+    /// `wanted` are the protocol versions that the publisher names.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if the files cannot be published.
+    pub(crate) fn read(
+        folder: &Path,
+        address: &ProviderAddress,
+        version: &Version,
+        wanted: &[ProtocolVersion],
+    ) -> Result<Self, CommandError> {
+        let provider_type = &address.provider_type;
+        let found = ReleaseFolder::read(folder, provider_type, version)?;
+        let protocols = protocols(found.manifest.as_deref(), wanted)?;
+        let sums = found.sums.map(|text| Sums::parse(&text, provider_type, version));
+        let sums = sums.transpose().map_err(|error| CommandError::refused(error.to_string()))?;
+        let mut zips = BTreeMap::new();
+        match found.archives {
+            Archives::Zips(paths) => {
+                for (platform, path) in paths {
+                    let name = zip_name(provider_type, version, &platform);
+                    let zip = ZipFile::open(&path, name, (provider_type, &platform))?;
+                    zips.insert(platform, zip);
+                }
+            }
+            Archives::Tarballs(paths) => {
+                for (platform, path) in paths {
+                    let name = zip_name(provider_type, version, &platform);
+                    let of = (provider_type, &platform);
+                    let zip = ZipFile::inspect(repack(&path)?, &path, name, of)?;
+                    zips.insert(platform, zip);
+                }
+            }
+        }
+        let local = Self {
+            provider_type: provider_type.clone(),
+            version: version.clone(),
+            zips,
+            sums,
+            signature: found.signature,
+            manifest: found.manifest,
+            protocols,
+        };
+        local.check_digests()?;
+        Ok(local)
+    }
+
+    /// Checks that the list of digests of the folder has the digest of each file.
+    fn check_digests(&self) -> Result<(), CommandError> {
+        let Some(sums) = &self.sums else { return Ok(()) };
+        let name = sums_name(&self.provider_type, &self.version);
+        for (platform, zip) in &self.zips {
+            let problem = match sums.files().get(platform) {
+                Some(sha256) if *sha256 == zip.sha256 => continue,
+                Some(_) => "has another digest for",
+                None => "has no line for",
+            };
+            return Err(CommandError::refused(format!("`{name}` {problem} `{}`", zip.name))
+                .hint("build the release again, so that its files and its list belong together"));
+        }
+        match (&self.manifest, sums.manifest()) {
+            (Some(text), Some(sha256)) if sha256_of(text) != sha256 => {
+                Err(CommandError::refused(format!("`{name}` has another digest for the manifest")))
+            }
+            (None, Some(_)) => Err(CommandError::refused(format!(
+                "`{name}` has a line for a manifest, and the folder has no such file"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the archives by platform.
+    pub(crate) const fn zips(&self) -> &BTreeMap<Platform, ZipFile> {
+        &self.zips
+    }
+
+    /// Returns the versions of the plugin protocol.
+    pub(crate) fn protocols(&self) -> &[ProtocolVersion] {
+        &self.protocols
+    }
+
+    /// Returns whether the folder has a signed list of digests.
+    pub(crate) const fn is_signed(&self) -> bool {
+        self.sums.is_some() && self.signature.is_some()
+    }
+
+    /// Checks that there is a signature or a key that makes one.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`] with the flag that is missing.
+    pub(crate) fn check_signed(&self, has_key: bool) -> Result<(), CommandError> {
+        if has_key || self.is_signed() {
+            return Ok(());
+        }
+        Err(CommandError::usage("the folder has no signed `SHA256SUMS`, and there is no key")
+            .hint("use `--key FILE` or `--kms-key ARN`"))
+    }
+
+    /// Joins these files with what the registry has published, and signs the list of all of them.
+    ///
+    /// A list that the registry already has keeps its signature, so that a repeated publish changes
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if a published platform has other bytes, or if a list that is signed already
+    /// lacks a published platform.
+    pub(crate) async fn join(
+        &self,
+        published: Option<&Published>,
+        key: Option<&PublisherKey>,
+        now: i64,
+    ) -> Result<ToPublish, CommandError> {
+        let before = published.map(|published| self.published_sums(published)).transpose()?;
+        let mut files: BTreeMap<Platform, String> =
+            before.as_ref().map(|sums| sums.files().clone()).unwrap_or_default();
+        let mut new = Vec::new();
+        for (platform, zip) in &self.zips {
+            match files.insert(platform.clone(), zip.sha256.clone()) {
+                None => new.push(platform.clone()),
+                Some(sha256) if sha256 == zip.sha256 => {}
+                Some(_) => return Err(self.different(platform)),
+            }
+        }
+        let manifest = self.manifest.clone();
+        let manifest =
+            manifest.or_else(|| published.and_then(|published| published.manifest.clone()));
+        let manifest_sha256 = manifest.as_deref().map(sha256_of);
+        let text = match (&self.sums, &before) {
+            // Its lines can have another order, and its signature is of this order.
+            (Some(sums), _) if has(sums, &files, manifest_sha256.as_deref()) => sums.text(),
+            (_, Some(sums)) if has(sums, &files, manifest_sha256.as_deref()) => sums.text(),
+            (Some(_), _) if key.is_none() => return Err(self.incomplete(&files)),
+            _ => {
+                &Sums::write(&self.provider_type, &self.version, &files, manifest_sha256.as_deref())
+            }
+        };
+        let sums = Sums::parse(text, &self.provider_type, &self.version)
+            .map_err(|error| CommandError::refused(error.to_string()))?;
+        let signature = self.signature_of(&sums, published, key, now).await?;
+        Ok(ToPublish { sums, signature, manifest, protocols: self.protocols.clone(), new })
+    }
+
+    async fn signature_of(
+        &self,
+        sums: &Sums,
+        published: Option<&Published>,
+        key: Option<&PublisherKey>,
+        now: i64,
+    ) -> Result<Vec<u8>, CommandError> {
+        let of_folder = self.sums.as_ref().filter(|own| own.text() == sums.text());
+        let Some(key) = key else {
+            let signature = self.signature.clone().filter(|_| of_folder.is_some());
+            return signature.ok_or_else(|| self.incomplete(sums.files()));
+        };
+        let before = published.filter(|published| {
+            published.sha256sums == sums.text()
+                && published.key_id == key.public().key_id().as_str()
+        });
+        match before.and_then(|published| STANDARD.decode(&published.signature).ok()) {
+            Some(signature) => Ok(signature),
+            None => key.sign(sums.text(), now).await,
+        }
+    }
+
+    fn published_sums(&self, published: &Published) -> Result<Sums, CommandError> {
+        Sums::parse(&published.sha256sums, &self.provider_type, &self.version).map_err(|error| {
+            CommandError::failed(format!("the registry sent an invalid list of digests: {error}"))
+        })
+    }
+
+    fn different(&self, platform: &Platform) -> CommandError {
+        CommandError::refused(format!(
+            "version {} is published with other bytes for `{platform}`",
+            self.version
+        ))
+        .hint("lock files have the digest of a version, so publish a new version")
+    }
+
+    fn incomplete(&self, files: &BTreeMap<Platform, String>) -> CommandError {
+        let missing = files.keys().filter(|platform| !self.zips.contains_key(platform));
+        let missing: Vec<_> = missing.map(|platform| format!("`{platform}`")).collect();
+        CommandError::refused(format!(
+            "the registry has more files of the version ({}), and the signed `SHA256SUMS` of the folder has no lines for them",
+            missing.join(", ")
+        ))
+        .hint("sign the list of all files with `--key FILE` or `--kms-key ARN`")
+    }
+}
+
+/// Returns whether a list has exactly these digests.
+fn has(sums: &Sums, files: &BTreeMap<Platform, String>, manifest: Option<&str>) -> bool {
+    sums.files() == files && sums.manifest() == manifest
+}
+
+fn sha256_of(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+/// Returns the protocol versions of the manifest and the flags, which must agree.
+fn protocols(
+    manifest: Option<&str>,
+    wanted: &[ProtocolVersion],
+) -> Result<Vec<ProtocolVersion>, CommandError> {
+    let mut wanted = wanted.to_vec();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let Some(text) = manifest else {
+        if wanted.is_empty() {
+            return Err(CommandError::usage(
+                "the folder has no manifest, so nothing says which plugin protocol the provider has",
+            )
+            .hint("use `--protocol 5.0` or `--protocol 6.0`"));
+        }
+        return Ok(wanted);
+    };
+    let listed = Manifest::parse(text).map_err(|error| CommandError::refused(error.to_string()))?;
+    if wanted.is_empty() || wanted == listed {
+        return Ok(listed);
+    }
+    let listed: Vec<_> = listed.iter().map(ToString::to_string).collect();
+    Err(CommandError::usage(format!(
+        "the manifest has the protocol versions {}, and `--protocol` has others",
+        listed.join(", ")
+    )))
+}
+
+impl ToPublish {
+    /// Returns the body of the request that begins an upload.
+    pub(crate) fn body(&self, local: &LocalRelease, claims: Option<&Claims>) -> Value {
+        let new = self.new.iter().filter_map(|platform| local.zips.get(platform));
+        let files = new.map(|zip| json!({ "name": zip.name, "bytes": zip.bytes }));
+        let mut body = json!({
+            "sha256sums": self.sums.text(),
+            "signature": STANDARD.encode(&self.signature),
+            "protocols": self.protocols.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "files": files.collect::<Vec<_>>(),
+        });
+        if let Some(manifest) = &self.manifest {
+            body["manifest"] = manifest.as_str().into();
+        }
+        if let Some(claims) = claims {
+            body["claimed"] = json!(claims);
+        }
+        body
+    }
+
+    /// Returns the SHA-256 of the list of digests, which covers every file.
+    pub(crate) fn sha256(&self) -> String {
+        sha256_of(self.sums.text())
+    }
+}
+
+impl Published {
+    /// Returns whether the list of digests is another one than before.
+    pub(crate) fn differs(&self, before: Option<&Self>) -> bool {
+        before.is_none_or(|before| {
+            (&before.sha256sums, &before.signature) != (&self.sha256sums, &self.signature)
+        })
+    }
+
+    /// Returns the id of the key, for a message.
+    pub(crate) fn key_id(&self) -> String {
+        KeyId::parse(&self.key_id).map_or_else(|| one_line(&self.key_id), |id| id.to_string())
+    }
+}

@@ -1,0 +1,236 @@
+//! A stand-in for the parts of a registry that an export reads: a table of paths and answers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::broker::{Broker, http};
+use crate::support::{Machine, Run};
+
+/// The flags that select the registry and the folder of every export.
+pub(super) const FLAGS: &str = "--registry-host registry.example.com --out tree";
+
+const ARMOR: &str =
+    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nx\n-----END PGP PUBLIC KEY BLOCK-----\n";
+
+type Routes = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// A registry with a machine that exports it.
+pub(super) struct Registry {
+    pub(super) broker: Broker,
+    pub(super) machine: Machine,
+    routes: Routes,
+    providers: Vec<String>,
+    modules: Vec<String>,
+}
+
+impl Registry {
+    /// Creates a registry without packages.
+    pub(super) fn new() -> Self {
+        let routes = Routes::default();
+        let served = Arc::clone(&routes);
+        let broker = Broker::new(move |_, request| {
+            let path = request.line.split(' ').nth(1).unwrap().split('?').next().unwrap();
+            let absent = || http("404 Not Found", "", r#"{"errors":["there is no such thing"]}"#);
+            served.lock().unwrap().get(path).cloned().unwrap_or_else(absent)
+        });
+        let mut registry = Self {
+            machine: broker.machine(),
+            broker,
+            routes,
+            providers: Vec::new(),
+            modules: Vec::new(),
+        };
+        let services = json!({ "modules.v1": "/v1/modules/", "providers.v1": "/v1/providers/" });
+        registry.ok("/.well-known/terraform.json", &services);
+        registry.list();
+        registry
+    }
+
+    /// Creates a registry with a provider for two platforms, and a module.
+    pub(super) fn with_packages() -> Self {
+        let mut registry = Self::new();
+        registry.provider("acme/dns", &[("1.0.0", &["linux_amd64", "darwin_arm64"])]);
+        registry.module("acme/vpc/aws", &["1.0.0"]);
+        registry
+    }
+
+    /// Sets the whole answer to a path.
+    pub(super) fn set(&mut self, path: &str, answer: String) {
+        self.routes.lock().unwrap().insert(path.to_owned(), answer);
+    }
+
+    /// Sets a successful answer to a path.
+    pub(super) fn ok(&mut self, path: &str, body: &Value) {
+        self.set(path, http("200 OK", "", &body.to_string()));
+    }
+
+    /// Sets the error of a path.
+    pub(super) fn refuse(&mut self, path: &str, status: &str, error: &str) {
+        self.set(path, http(status, "", &json!({ "errors": [error] }).to_string()));
+    }
+
+    /// Returns the whole answer to a path.
+    pub(super) fn answer(&self, path: &str) -> String {
+        self.routes.lock().unwrap()[path].clone()
+    }
+
+    /// Returns the JSON in the answer to a path.
+    pub(super) fn body(&self, path: &str) -> Value {
+        let answer = self.answer(path);
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// Changes the JSON in the answer to a path.
+    pub(super) fn change(&mut self, path: &str, change: impl FnOnce(&mut Value)) {
+        let mut body = self.body(path);
+        change(&mut body);
+        self.ok(path, &body);
+    }
+
+    /// Removes packages from the lists only, as a change between two pages can do.
+    pub(super) fn hide_lists(&mut self) {
+        for kind in ["modules", "providers"] {
+            self.ok(&format!("/v1/{kind}"), &json!({ "meta": {}, kind: [] }));
+        }
+    }
+
+    /// Publishes these versions of a module, and no others.
+    pub(super) fn module(&mut self, address: &str, versions: &[&str]) {
+        let base = format!("/v1/modules/{address}");
+        let listed: Vec<_> = versions.iter().map(|version| json!({ "version": version })).collect();
+        self.ok(&format!("{base}/versions"), &json!({ "modules": [{ "versions": listed }] }));
+        for version in versions {
+            let text = format!("archive of {address} {version}");
+            let sha256 = hex::encode(Sha256::digest(&text));
+            let provenance = json!({
+                "sha256": sha256, "bytes": text.len(), "format": "zip", "source": null,
+            });
+            self.ok(
+                &format!("{base}/{version}"),
+                &json!({ "version": version, "unpublished": null, "provenance": provenance }),
+            );
+            let place = format!("/archives/{sha256}.zip?token=secret&archive=zip");
+            self.set(
+                &format!("{base}/{version}/download"),
+                http("204 No Content", &format!("x-terraform-get: {place}\r\n"), ""),
+            );
+            self.set(&format!("/archives/{sha256}.zip"), http("200 OK", "", &text));
+        }
+        self.modules.retain(|listed| listed != address);
+        if !versions.is_empty() {
+            self.modules.push(address.to_owned());
+        }
+        self.list();
+    }
+
+    /// Publishes these versions of a provider with their platforms, and no others.
+    pub(super) fn provider(&mut self, address: &str, versions: &[(&str, &[&str])]) {
+        let base = format!("/v1/providers/{address}");
+        let listed: Vec<_> =
+            versions.iter().map(|(version, _)| json!({ "version": version })).collect();
+        self.ok(&format!("{base}/versions"), &json!({ "versions": listed, "warnings": [] }));
+        for (version, platforms) in versions {
+            self.provider_version(address, version, platforms);
+        }
+        self.providers.retain(|listed| listed != address);
+        self.providers.push(address.to_owned());
+        self.list();
+    }
+
+    fn provider_version(&mut self, address: &str, version: &str, platforms: &[&str]) {
+        let base = format!("/v1/providers/{address}/{version}");
+        let of_type = address.split_once('/').unwrap().1;
+        let (mut sums, mut shown) = (String::new(), Vec::new());
+        for platform in platforms {
+            let (os, arch) = platform.split_once('_').unwrap();
+            let text = format!("provider {address} {version} for {platform}");
+            let sha256 = hex::encode(Sha256::digest(&text));
+            let name = format!("terraform-provider-{of_type}_{version}_{platform}.zip");
+            writeln!(sums, "{sha256}  {name}").unwrap();
+            shown.push(json!({
+                "os": os, "arch": arch, "sha256": sha256, "h1": "h1:x=", "bytes": text.len(),
+            }));
+            self.set(&format!("/files/{name}"), http("200 OK", "", &text));
+            let key = json!({ "key_id": "F9BA19AD6BE4698A", "ascii_armor": ARMOR });
+            let download = json!({
+                "download_url": format!("/files/{name}?token=secret"),
+                "shasums_url": "/sums?token=secret",
+                "signing_keys": { "gpg_public_keys": [key] },
+            });
+            self.ok(&format!("{base}/download/{os}/{arch}"), &download);
+        }
+        let details = json!({
+            "version": version, "protocols": ["5.0"], "platforms": shown, "sha256sums": sums,
+            "signature": "c2lnbmF0dXJl", "key_id": "F9BA19AD6BE4698A", "manifest": null,
+        });
+        self.ok(&base, &details);
+    }
+
+    fn list(&mut self) {
+        let listed = |address: &String| {
+            let parts: Vec<&str> = address.split('/').collect();
+            match parts.as_slice() {
+                [namespace, name, provider] => {
+                    json!({ "namespace": namespace, "name": name, "provider": provider })
+                }
+                _ => json!({ "namespace": parts[0], "type": parts[1] }),
+            }
+        };
+        let modules: Vec<_> = self.modules.iter().map(listed).collect();
+        let providers: Vec<_> = self.providers.iter().map(listed).collect();
+        for namespace in ["", "/acme"] {
+            let of = |kind: &str| format!("/v1/{kind}{namespace}");
+            self.ok(&of("modules"), &json!({ "meta": {}, "modules": modules }));
+            self.ok(&of("providers"), &json!({ "meta": {}, "providers": providers }));
+        }
+    }
+
+    /// Runs an export with more flags.
+    pub(super) fn export(&self, flags: &str) -> Run {
+        self.machine.run(&format!("export {FLAGS} {flags}"))
+    }
+
+    /// Runs an export that must succeed. Returns its JSON and what it wrote to stderr.
+    #[track_caller]
+    pub(super) fn exported(&self, flags: &str) -> (Value, String) {
+        let run = self.export(&format!("{flags} --output json"));
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        (serde_json::from_str(&run.stdout).unwrap(), run.stderr)
+    }
+
+    /// Returns the text of a file of the tree, if it exists.
+    pub(super) fn file(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.machine.path("tree").join(path)).ok()
+    }
+
+    /// Returns the JSON in a file of the tree.
+    #[track_caller]
+    pub(super) fn document(&self, path: &str) -> Value {
+        serde_json::from_str(&self.file(path).unwrap()).unwrap()
+    }
+
+    /// Returns the paths of the files in the tree, without those of the program itself.
+    pub(super) fn tree(&self) -> Vec<String> {
+        let root = self.machine.path("tree");
+        let mut found = Vec::new();
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for entry in entries.map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() {
+                    folders.push(entry);
+                } else {
+                    let path = entry.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                    found.push(path);
+                }
+            }
+        }
+        found.retain(|path| !path.starts_with(".stile-export"));
+        found.sort();
+        found
+    }
+}

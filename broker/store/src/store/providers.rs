@@ -1,0 +1,433 @@
+//! Reads and publishes providers: the signing keys of namespaces, upload sessions of many files, and
+//! the places of the files.
+
+use std::collections::BTreeMap;
+
+use stile_core::audit::Kept;
+use stile_core::grants::{
+    ChangesSigningKeys, Download, ListsSigningKeys, PackageAccess, Upload as UploadRight,
+};
+use stile_core::package::provider::{
+    KeyAdded, KeyId, NamespaceKeys, Platform, Release, ReleaseFile, SigningKey,
+};
+use stile_core::package::{
+    ArchiveUpload, PackageAddress, ProviderText, SignedProviderText, SignedUrl, UploadId,
+    VerifiedProviderFile, Version,
+};
+use stile_core::version_event::{Consists, Happening};
+
+use super::Store;
+use super::outbox::Reported;
+use crate::blobs::{Blobs, FetchedObject};
+use crate::records::model::{AnnouncedUpload, StoredArchive, UploadRecord};
+use crate::records::provider_files::{Turn, WaitingFile, WaitingKey};
+use crate::records::provider_releases::{NewRelease, ReleaseChange, change_of, release_of};
+use crate::records::{COMPLETE_WITHIN, UploadAdded};
+use crate::{
+    BegunProviderUpload, Destination, FetchedUpload, KeyRetired, Location, PendingFile,
+    PendingProviderUpload, ProviderCompletion, ProviderLocations, ProviderManifest,
+    ProviderSession, ProviderVersion, SessionFile, SessionFileState, StoreError, TakenTurn,
+    VerificationTurn,
+};
+
+impl Store {
+    /// Returns the signing keys of a namespace.
+    pub async fn signing_keys(
+        &self,
+        access: &impl ListsSigningKeys,
+    ) -> Result<NamespaceKeys, StoreError> {
+        Ok(self.records.signing_keys(access.namespace()).await?.keys)
+    }
+
+    /// Adds a signing key to a namespace.
+    pub async fn add_signing_key(
+        &self,
+        access: &impl ChangesSigningKeys,
+        key: &SigningKey,
+        kept: &Kept,
+    ) -> Result<KeyAdded, StoreError> {
+        let by = (access.actor(), kept);
+        self.records.add_signing_key(access.namespace(), key, (&by.0, kept)).await
+    }
+
+    /// Retires a signing key of a namespace. From a compromised key's commit on, clients do not get
+    /// what it signed. It is safe to repeat: that also writes the warnings that an earlier call did not.
+    pub async fn retire_signing_key(
+        &self,
+        access: &impl ChangesSigningKeys,
+        id: &KeyId,
+        compromised: bool,
+        kept: &Kept,
+    ) -> Result<KeyRetired, StoreError> {
+        let by = access.actor();
+        self.records.retire_signing_key(access.namespace(), id, compromised, (&by, kept)).await
+    }
+
+    /// Returns a version of a provider, and the signing keys of its namespace, in one read. `None` if
+    /// the version does not exist.
+    pub async fn provider_release(
+        &self,
+        access: &PackageAccess<Download>,
+        version: &Version,
+    ) -> Result<Option<ProviderVersion>, StoreError> {
+        let (found, keys) = self.records.version_and_keys(access.address(), version).await?;
+        let Some(record) = found else { return Ok(None) };
+        Ok(Some(ProviderVersion {
+            release: release_of(&record)?.clone(),
+            keys: keys.keys,
+            life: record.life,
+            published_by: record.published_by,
+            token_id: record.token_id,
+            published_at: record.published_at,
+            claimed: record.claimed,
+        }))
+    }
+
+    /// Returns where a client can fetch the files of one platform until `ttl` seconds from now.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Corrupt`](crate::StoreErrorKind::Corrupt), if the release has no file for the
+    /// platform.
+    pub async fn provider_locations(
+        &self,
+        access: &PackageAccess<Download>,
+        version: &Version,
+        release: &Release,
+        platform: &Platform,
+        now: i64,
+        ttl: i64,
+    ) -> Result<ProviderLocations, StoreError> {
+        let address = access.address();
+        let absent = || StoreError::corrupt(format!("`{address}` {version} has no `{platform}`"));
+        let file = release.files.get(platform).ok_or_else(absent)?;
+        let provider = address.provider().ok_or_else(absent)?;
+        match &self.blobs {
+            Blobs::S3(s3) => s3.provider_locations(address, version, release, file, now, ttl).await,
+            Blobs::Disk(_) => {
+                let archive = StoredArchive::of(file);
+                let expires_at = now.saturating_add(ttl);
+                let text = |text| {
+                    Location::ProviderText(SignedProviderText {
+                        address: provider.clone(),
+                        version: version.clone(),
+                        text,
+                        expires_at,
+                    })
+                };
+                Ok(ProviderLocations {
+                    zip: Location::Local(SignedUrl {
+                        sha256: archive.sha256,
+                        format: archive.format,
+                        expires_at,
+                    }),
+                    sums: text(ProviderText::Sums),
+                    signature: text(ProviderText::Signature),
+                })
+            }
+        }
+    }
+
+    /// Returns the content that a signed URL names. `None` if the version does not exist.
+    ///
+    /// The signature of the URL is the right to read it.
+    pub async fn provider_text(
+        &self,
+        url: &SignedProviderText,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let address = PackageAddress::Provider(url.address.clone());
+        let Some(record) = self.records.version(&address, &url.version).await? else {
+            return Ok(None);
+        };
+        let sums = &release_of(&record)?.sums;
+        Ok(Some(match url.text {
+            ProviderText::Sums => sums.text.clone().into_bytes(),
+            ProviderText::Signature => sums.signature.clone(),
+        }))
+    }
+
+    /// Begins to upload the files of a version that the registry does not have yet.
+    pub async fn begin_provider_upload(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        version: &Version,
+        manifest: &ProviderManifest,
+        now: i64,
+    ) -> Result<BegunProviderUpload, StoreError> {
+        let address = access.address();
+        let existing = self.records.version(address, version).await?;
+        let published = existing.as_ref().map(release_of).transpose()?;
+        match published.map(|published| change_of(published, manifest)) {
+            Some(ReleaseChange::Same) => return Ok(BegunProviderUpload::Same),
+            Some(ReleaseChange::Stale(platforms)) => {
+                return Ok(BegunProviderUpload::Stale(platforms));
+            }
+            Some(ReleaseChange::Different(platform)) => {
+                return Ok(BegunProviderUpload::Different(platform));
+            }
+            Some(ReleaseChange::Grows) | None => {}
+        }
+        let id = UploadId::random().map_err(|error| {
+            StoreError::unavailable("cannot generate a random id for the upload", error)
+        })?;
+        let waiting = self.records.waiting_files(address, version).await?;
+        let mut pending = pending(access, version, id, manifest.clone(), published, &waiting, now);
+        let missing: Vec<&PendingFile> =
+            pending.files.iter().filter(|file| !file.is_verified).collect();
+        let unannounced: Vec<Platform> = missing
+            .iter()
+            .filter(|file| file.bytes == 0)
+            .map(|file| file.platform.clone())
+            .collect();
+        if !unannounced.is_empty() {
+            return Ok(BegunProviderUpload::Unannounced(unannounced));
+        }
+        let mut files = Vec::new();
+        for file in &pending.files {
+            let state = match (file.is_verified, &self.blobs) {
+                (true, _) => SessionFileState::Verified,
+                (false, Blobs::Disk(_)) => SessionFileState::Missing { put: None },
+                (false, Blobs::S3(s3)) => {
+                    let put = Some(s3.provider_put(&pending.id, file, now).await?);
+                    SessionFileState::Missing { put }
+                }
+            };
+            files.push(SessionFile {
+                name: file.name.clone(),
+                platform: file.platform.clone(),
+                sha256: file.sha256.clone(),
+                state,
+            });
+        }
+        // The quota counts only what is new.
+        let new = |platform: &Platform| {
+            published.is_none_or(|published| !published.files.contains_key(platform))
+        };
+        pending.manifest.bytes.retain(|platform, _| new(platform));
+        let PendingProviderUpload { id, manifest, .. } = pending;
+        let announced = AnnouncedUpload::Release(Box::new(manifest));
+        let principal = access.principal();
+        let added =
+            self.records.add_upload(id.clone(), principal, address, version, announced, now);
+        Ok(match added.await? {
+            UploadAdded::Done => BegunProviderUpload::Session(ProviderSession {
+                id,
+                expires_at: now.saturating_add(COMPLETE_WITHIN),
+                files,
+            }),
+            UploadAdded::OverQuota(exceeded) => BegunProviderUpload::OverQuota(exceeded),
+            UploadAdded::TooManyOpen => BegunProviderUpload::TooManyOpen,
+        })
+    }
+
+    /// Returns a session that this principal began for this version and that has not ended. `None`
+    /// for every other id.
+    pub async fn provider_upload(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        version: &Version,
+        id: &UploadId,
+        now: i64,
+    ) -> Result<Option<PendingProviderUpload>, StoreError> {
+        let (principal, address) = (access.principal(), access.address());
+        let found = self.records.pending_upload(principal, address, version, id, now).await?;
+        let Some(UploadRecord { id, announced: AnnouncedUpload::Release(manifest), .. }) = found
+        else {
+            return Ok(None);
+        };
+        let existing = self.records.version(address, version).await?;
+        let published = existing.as_ref().map(release_of).transpose()?;
+        let waiting = self.records.waiting_files(address, version).await?;
+        Ok(Some(pending(access, version, id, *manifest, published, &waiting, now)))
+    }
+
+    /// Takes the turn to verify a file of a session, unless another request has it.
+    ///
+    /// A turn that nobody ends, ends after two minutes.
+    pub async fn begin_verification(
+        &self,
+        pending: &PendingProviderUpload,
+        name: &str,
+        now: i64,
+    ) -> Result<VerificationTurn, StoreError> {
+        let file = file_of(pending, name)?;
+        if file.is_verified {
+            return Ok(VerificationTurn::Verified);
+        }
+        let (address, version, key) = (&pending.address, &pending.version, key_of(file));
+        Ok(match self.records.take_turn(address, version, &key, now).await? {
+            Turn::Taken(taken) => VerificationTurn::Taken(TakenTurn {
+                address: address.clone(),
+                version: version.clone(),
+                platform: key.platform,
+                sha256: key.sha256,
+                revision: taken.revision.0,
+                keep_until: taken.keep_until,
+            }),
+            Turn::Verified => VerificationTurn::Verified,
+            Turn::InProgress => VerificationTurn::InProgress,
+        })
+    }
+
+    /// Ends a turn. If that fails, the turn ends by itself.
+    pub async fn end_verification(&self, turn: TakenTurn) {
+        if let Err(error) = self.records.give_turn_back(turn).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot end the turn to verify a file; it ends by itself in two minutes"
+            );
+        }
+    }
+
+    /// Fetches a file that was put into the bucket, into a file that must still be verified.
+    pub async fn fetch_provider_file(
+        &self,
+        pending: &PendingProviderUpload,
+        name: &str,
+        into: &mut ArchiveUpload,
+    ) -> Result<FetchedUpload, StoreError> {
+        let file = file_of(pending, name)?;
+        let Blobs::S3(s3) = &self.blobs else { return Ok(FetchedUpload::Nothing) };
+        Ok(match s3.fetch_provider_file(&pending.id, file, into).await? {
+            FetchedObject::All { .. } => FetchedUpload::All,
+            FetchedObject::Nothing => FetchedUpload::Nothing,
+        })
+    }
+
+    /// Stores a verified file at its place, where it waits for a day for the completion of this session
+    /// or a later one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Misconfigured`](crate::StoreErrorKind::Misconfigured), if it is not the file
+    /// that the session has under this name.
+    pub async fn put_provider_file(
+        &self,
+        pending: &PendingProviderUpload,
+        name: &str,
+        verified: VerifiedProviderFile,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let file = file_of(pending, name)?;
+        if *verified.platform() != file.platform || verified.sha256() != file.sha256 {
+            return Err(StoreError::misconfigured("the verified file is not the announced one"));
+        }
+        let (address, version) = (&pending.address, &pending.version);
+        // Until the record names the file, no sweep may delete it.
+        let _lock = match &self.blobs {
+            Blobs::Disk(disk) => Some(disk.lock_for_publish().await?),
+            Blobs::S3(_) => None,
+        };
+        let stored = self.blobs.put_provider_file(address, version, verified).await?;
+        self.records.put_verified(address, version, &key_of(file), &stored, now).await
+    }
+
+    /// Completes a session: joins the files that are verified, and the signed list, to a version. It
+    /// reads no file. In the same commit, it keeps an event for each listener.
+    pub async fn complete_provider_upload(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        pending: PendingProviderUpload,
+        listeners: &[Destination],
+        kept: &Kept,
+    ) -> Result<ProviderCompletion, StoreError> {
+        let (address, version, now) = (access.address(), &pending.version, kept.at());
+        if *address != pending.address {
+            return Err(StoreError::misconfigured("the session is for another provider"));
+        }
+        let _lock = match &self.blobs {
+            Blobs::Disk(disk) => Some(disk.lock_for_publish().await?),
+            Blobs::S3(_) => None,
+        };
+        let mut verified: BTreeMap<Platform, ReleaseFile> = BTreeMap::new();
+        for (key, waiting) in self.records.waiting_files(address, version).await? {
+            let Some(file) = waiting.verified(now) else { continue };
+            // A restored backup has the records of files that wait, and not the files.
+            let archive = StoredArchive::of(file);
+            let is_there = match &self.blobs {
+                Blobs::Disk(disk) => disk.exists(&archive.sha256, archive.format, file.bytes),
+                Blobs::S3(_) => true,
+            };
+            if is_there && pending.manifest.sums.files().get(&key.platform) == Some(&key.sha256) {
+                verified.insert(key.platform, file.clone());
+            }
+        }
+        if let Blobs::S3(s3) = &self.blobs {
+            s3.put_sums(address, version, &pending.manifest.signed_sums()).await?;
+        }
+        let sha256 = pending.sha256();
+        let happening = Happening::Published;
+        let reported = Reported { happening, access, version, reason: None, at: now };
+        let event = self.keep_event(&reported, Consists::Archive(&sha256), listeners).await?;
+        let new = NewRelease {
+            address,
+            version,
+            manifest: &pending.manifest,
+            verified: &verified,
+            published_by: access.principal().to_string(),
+            token_id: access.access().token_id().as_str().to_owned(),
+        };
+        let completion = self.records.put_release(&new, event, kept).await?;
+        if matches!(completion, ProviderCompletion::Published(_)) {
+            self.end_provider_upload(access, pending).await;
+        }
+        Ok(completion)
+    }
+
+    /// Deletes the record of a session that has ended. The bucket deletes what was put there after a
+    /// day.
+    async fn end_provider_upload(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        pending: PendingProviderUpload,
+    ) {
+        self.records.end_upload(pending.id, access.address().namespace()).await;
+    }
+}
+
+fn file_of<'a>(
+    pending: &'a PendingProviderUpload,
+    name: &str,
+) -> Result<&'a PendingFile, StoreError> {
+    pending
+        .file(name)
+        .ok_or_else(|| StoreError::misconfigured("the session has no file with this name"))
+}
+
+fn key_of(file: &PendingFile) -> WaitingKey {
+    WaitingKey { platform: file.platform.clone(), sha256: file.sha256.clone() }
+}
+
+/// Returns a session with what the registry has of its files.
+fn pending(
+    access: &PackageAccess<UploadRight>,
+    version: &Version,
+    id: UploadId,
+    manifest: ProviderManifest,
+    published: Option<&Release>,
+    waiting: &[(WaitingKey, WaitingFile)],
+    now: i64,
+) -> PendingProviderUpload {
+    let mut pending = PendingProviderUpload {
+        id,
+        address: access.address().clone(),
+        version: version.clone(),
+        manifest,
+        files: Vec::new(),
+    };
+    let files = pending.manifest.sums.files().iter().map(|(platform, sha256)| {
+        let is_published =
+            published.is_some_and(|published| published.files.contains_key(platform));
+        let key = WaitingKey { platform: platform.clone(), sha256: sha256.clone() };
+        let waits = waiting.iter().any(|(of, file)| *of == key && file.verified(now).is_some());
+        PendingFile {
+            name: pending.name_of(platform),
+            platform: platform.clone(),
+            sha256: sha256.clone(),
+            bytes: pending.manifest.bytes.get(platform).copied().unwrap_or_default(),
+            is_verified: is_published || waits,
+        }
+    });
+    pending.files = files.collect();
+    pending
+}
