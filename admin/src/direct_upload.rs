@@ -3,11 +3,12 @@
 //! The request to the bucket has exactly the headers from the broker, and never the token.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 
 use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use terraform_credentials_stile::message::one_line;
@@ -50,12 +51,19 @@ pub(crate) struct PresignedUpload {
 }
 
 /// The request that puts one file into the bucket.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 pub(crate) struct PresignedPut {
     /// The URL. Its query contains a signature, which is a secret.
     pub(crate) url: String,
     /// The headers, which the signature covers.
     pub(crate) headers: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for PresignedPut {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = Url::parse(&self.url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        formatter.debug_struct("PresignedPut").field("host", &host).finish_non_exhaustive()
+    }
 }
 
 /// Announces the archive, and returns the route that the registry selects.
@@ -132,6 +140,30 @@ pub(crate) fn checked_id(id: &str) -> Result<&str, CommandError> {
         .ok_or_else(|| CommandError::failed("the registry responded with an invalid upload id"))
 }
 
+/// The reason why a file is not in the bucket, as far as the program knows.
+#[derive(Debug)]
+pub(crate) enum PutError {
+    /// The bucket does not accept the URL, for example because it expired.
+    Denied(CommandError),
+    /// There is a file already, for example because only the answer to an earlier request was lost.
+    Exists(CommandError),
+    /// The bucket or the network failed, and the same request can succeed.
+    Down(CommandError),
+    /// The same request fails again.
+    Invalid(CommandError),
+}
+
+impl From<PutError> for CommandError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Denied(error)
+            | PutError::Exists(error)
+            | PutError::Down(error)
+            | PutError::Invalid(error) => error,
+        }
+    }
+}
+
 /// Puts one file of this size into the bucket, with exactly the headers from the registry.
 pub(crate) async fn put(
     api: &Api,
@@ -139,7 +171,30 @@ pub(crate) async fn put(
     bytes: u64,
     put: &PresignedPut,
     bar: &ProgressBar,
-) -> Result<(), CommandError> {
+) -> Result<(), PutError> {
+    let (request, place) = put_request(api, bytes, put).map_err(PutError::Invalid)?;
+    let answer = send_file(api, request, file, bar).await;
+    let answer = answer.map_err(|error| PutError::Down(error.or_hint(RETRY_HINT)))?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    let error = refused(&place, answer.status, answer.body()).hint(RETRY_HINT);
+    Err(match (answer.status, code(answer.body()).as_deref()) {
+        (StatusCode::FORBIDDEN, _) | (_, Some("ExpiredToken")) => PutError::Denied(error),
+        (StatusCode::PRECONDITION_FAILED, _) => PutError::Exists(error),
+        // Another request for the same key is not complete, or the bucket waited too long.
+        (_, Some("ConditionalRequestConflict" | "RequestTimeout")) => PutError::Down(error),
+        (status, _) if status.is_server_error() => PutError::Down(error),
+        _ => PutError::Invalid(error),
+    })
+}
+
+/// Returns the request without its body, and the place of the bucket for messages.
+fn put_request(
+    api: &Api,
+    bytes: u64,
+    put: &PresignedPut,
+) -> Result<(RequestBuilder, String), CommandError> {
     let url = Url::parse(&put.url)
         .map_err(|_| CommandError::failed("the registry responded with an invalid upload URL"))?;
     let mut request = api.client_for(&url)?.put(url.clone()).timeout(UPLOAD_TIMEOUT);
@@ -156,13 +211,7 @@ pub(crate) async fn put(
         request = request.header(name, HeaderValue::try_from(value).map_err(|_| unusable())?);
     }
     // The query contains a signature, which is a secret, so messages do not contain it.
-    let place = url.host_str().unwrap_or_default();
-    let answer = send_file(api, request, file, bar).await;
-    let answer = answer.map_err(|error| error.or_hint(RETRY_HINT))?;
-    if answer.status.is_success() {
-        return Ok(());
-    }
-    Err(refused(place, answer.status, answer.body()).hint(RETRY_HINT))
+    Ok((request, url.host_str().unwrap_or_default().to_owned()))
 }
 
 /// Returns the error of S3 with its code only, because its message can contain signed values (leak).
@@ -188,6 +237,17 @@ fn code(body: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn debug_output_of_an_upload_has_no_signature() {
+        let put = json!({
+            "upload": "u1", "url": "https://b.s3.example/k?X-Amz-Signature=secret",
+            "headers": { "x-amz-security-token": "secret" },
+        });
+        let upload: PresignedUpload = serde_json::from_value(put).unwrap();
+        let shown = format!("{:?}", UploadRoute::ToBucket(upload));
+        assert!(shown.contains("b.s3.example") && !shown.contains("secret"), "{shown}");
+    }
 
     #[test]
     fn an_error_of_the_bucket_contains_its_code_and_no_signed_values() {

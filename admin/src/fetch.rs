@@ -1,5 +1,6 @@
 //! Downloads archives from URLs, as bytes or to a temporary file.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
@@ -62,7 +63,6 @@ impl Purpose {
 }
 
 /// An archive that a server sends.
-#[derive(Debug)]
 pub(crate) struct Incoming<'a> {
     response: Response,
     url: &'a Url,
@@ -70,6 +70,14 @@ pub(crate) struct Incoming<'a> {
     purpose: Purpose,
     limit: u64,
     received: u64,
+}
+
+impl fmt::Debug for Incoming<'_> {
+    /// Writes the host only, because the query of a signed URL is a secret.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.host_str();
+        formatter.debug_struct("Incoming").field("host", &host).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Incoming<'a> {
@@ -132,7 +140,7 @@ impl<'a> Incoming<'a> {
         self.refused(format_args!("it has more than {} bytes", self.limit))
     }
 
-    fn refused(&self, problem: std::fmt::Arguments<'_>) -> CommandError {
+    fn refused(&self, problem: fmt::Arguments<'_>) -> CommandError {
         CommandError::refused(format!(
             "`{}` cannot be {}: {problem}",
             shown(self.url),

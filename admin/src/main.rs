@@ -15,6 +15,7 @@ mod git;
 mod grant_file;
 mod output;
 mod pack;
+mod paged;
 mod progress;
 mod provider;
 mod source;

@@ -1,4 +1,5 @@
-//! `check`: asks the registries whether installed versions are deprecated or unpublished.
+//! `check`: asks the registries whether installed versions are deprecated, unpublished or signed by a
+//! compromised key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::verb::{VerbContext, VerbFailure, block_on};
 const MAX_DETAIL: usize = 8 * 1024 * 1024;
 
 /// The exit codes.
-const UNPUBLISHED: u8 = 1;
+const WITHDRAWN: u8 = 1;
 const NOT_ASKED: u8 = 2;
 
 /// The header of the table.
@@ -33,6 +34,8 @@ enum State {
     Published,
     Deprecated(Advice),
     Unpublished(Advice),
+    /// A compromised key signed the version, so that a thief may have made it.
+    Compromised(Advice),
     /// The registry did not answer the question.
     Unknown,
     /// No registry of the helper has the package.
@@ -185,11 +188,28 @@ fn state(answer: &BrokerResponse, host: &Audience) -> Result<State, VerbFailure>
     let Some(detail) = detail.filter(Value::is_object) else {
         return Err(VerbFailure::new(format!("cannot parse the response of `{}`", answer.url)));
     };
+    if let compromised @ Value::Object(_) = &detail["compromised_key"] {
+        return Ok(State::Compromised(compromised_advice(compromised, &detail, host)));
+    }
     Ok(match (&detail["unpublished"], &detail["deprecation"]) {
         (unpublished @ Value::Object(_), _) => State::Unpublished(advice(unpublished, host)),
         (_, deprecation @ Value::Object(_)) => State::Deprecated(advice(deprecation, host)),
         _ => State::Published,
     })
+}
+
+/// Returns why not to use a version of a compromised key, and what its publisher says to use.
+fn compromised_advice(compromised: &Value, detail: &Value, host: &Audience) -> Advice {
+    let text = |name: &str| one_line(compromised[name].as_str().unwrap_or_default());
+    let (key, at) = (text("key_id"), text("at"));
+    let mut reason = format!("the signing key {key}").trim_end().to_owned();
+    reason.push_str(" is compromised");
+    if !at.is_empty() {
+        reason = format!("{reason} since {at}");
+    }
+    let said = [&detail["unpublished"], &detail["deprecation"]].map(|said| advice(said, host));
+    let replacement = said.into_iter().map(|said| said.replacement).find(|text| !text.is_empty());
+    Advice { reason, replacement: replacement.unwrap_or_default() }
 }
 
 fn advice(said: &Value, host: &Audience) -> Advice {
@@ -211,6 +231,7 @@ fn row(version: &InstalledVersion, state: &State) -> [String; 5] {
         State::Published => ("published", None),
         State::Deprecated(advice) => ("deprecated", Some(advice)),
         State::Unpublished(advice) => (unpublished_word(&version.address), Some(advice)),
+        State::Compromised(advice) => ("compromised", Some(advice)),
         State::Unknown => ("unknown", None),
         State::NotChecked => ("not checked", None),
     };
@@ -257,6 +278,10 @@ fn conclude<'a>(states: impl Iterator<Item = (&'a &'a InstalledVersion, &'a Stat
                 *counts.entry(unpublished_word(&version.address)).or_default() += 1;
                 withdrawn = true;
             }
+            State::Compromised(_) => {
+                *counts.entry("compromised").or_default() += 1;
+                withdrawn = true;
+            }
             State::Unknown => unknown = true,
             State::Published | State::NotChecked => {}
         }
@@ -266,7 +291,7 @@ fn conclude<'a>(states: impl Iterator<Item = (&'a &'a InstalledVersion, &'a Stat
         terminal::note(&format!("{count} installed {versions} {what}"));
     }
     ExitCode::from(match (withdrawn, unknown) {
-        (true, _) => UNPUBLISHED,
+        (true, _) => WITHDRAWN,
         (false, true) => NOT_ASKED,
         (false, false) => 0,
     })
@@ -316,6 +341,9 @@ mod tests {
     #[test]
     fn any_field_of_an_answer_may_be_missing_and_none_controls_the_terminal() {
         let none = Advice::default();
+        let compromised = |reason: &str| {
+            State::Compromised(Advice { reason: reason.to_owned(), ..Advice::default() })
+        };
         let said = |reason: &str, replacement: &str| Advice {
             reason: reason.to_owned(),
             replacement: replacement.to_owned(),
@@ -323,6 +351,12 @@ mod tests {
         for (body, expected) in [
             ("{}", State::Published),
             (r#"{"deprecation":null,"unpublished":null}"#, State::Published),
+            (r#"{"compromised_key":null}"#, State::Published),
+            (r#"{"compromised_key":{}}"#, compromised("the signing key is compromised")),
+            (
+                r#"{"compromised_key":{"key_id":"A\u001bB","at":7},"deprecation":{"reason":"old"}}"#,
+                compromised("the signing key A B is compromised"),
+            ),
             (r#"{"deprecation":{}}"#, State::Deprecated(none.clone())),
             (
                 r#"{"deprecation":{"reason":7,"link":[],"later":1}}"#,

@@ -146,14 +146,16 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NS")]
         namespace: Option<Namespace>,
     },
-    /// Check whether installed modules and providers are deprecated, unpublished or yanked
+    /// Check whether installed modules and providers are deprecated, withdrawn or compromised
     ///
     /// It reads `.terraform/modules/modules.json` and `.terraform.lock.hcl`, which `terraform init`
     /// writes. It asks the registry about each module and provider of a host in `config.toml`, and
     /// lists all others as not checked.
     ///
-    /// Exit codes: 0 no unpublished or yanked version, with a warning about deprecated ones; 1 an
-    /// unpublished or yanked version; 2 a version could not be checked.
+    /// A provider is compromised if a key that its publisher no longer trusts signed it.
+    ///
+    /// Exit codes: 0 no unpublished, yanked or compromised version, with a warning about deprecated
+    /// ones; 1 an unpublished, yanked or compromised version; 2 a version could not be checked.
     ///
     /// Example: `terraform-credentials-stile check environments/production`
     Check {

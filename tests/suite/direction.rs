@@ -161,6 +161,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "cli",
             "grant_file",
             "api",
+            "paged",
             "pack",
             "fetch",
             "git",

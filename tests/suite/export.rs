@@ -162,6 +162,30 @@ async fn behind_nginx_with_the_snippet_terraform_installs_the_module_too() {
     }
 }
 
+#[tokio::test]
+async fn the_function_for_cloudfront_answers_with_the_place_of_each_module_and_passes_the_rest_on()
+{
+    let shows = "that the function for CloudFront adds the header for modules";
+    let Some(node) = tool("node") else { return skipped("node", shows) };
+    let Some(stage) = Stage::start().await else { return };
+    stage.export().await;
+    let function =
+        fs::read_to_string(stage.tree().join("snippets/cloudfront-function.js")).unwrap();
+    let module = "/v1/modules/acme/vpc/aws/1.0.0/download";
+    let uris = [module, "/v1/modules/acme/vpc/aws/versions", "/constructor"];
+    let calls = uris.map(|uri| format!("handler({{ request: {{ uri: '{uri}' }} }})")).join(", ");
+    let script = format!("{function}\nconsole.log(JSON.stringify([{calls}]));\n");
+    let ran = stage.reader.run(&node, &["-e", &script]).await;
+    let answers: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let document = fs::read(stage.tree().join(&module[1..])).unwrap();
+    let document: Value = serde_json::from_slice(&document).unwrap();
+    assert_eq!(answers[0]["statusCode"], 204, "{ran:?}");
+    assert_eq!(answers[0]["headers"]["x-terraform-get"]["value"], document["location"]);
+    for (at, uri) in uris.iter().enumerate().skip(1) {
+        assert_eq!(answers[at], serde_json::json!({ "uri": uri }), "{ran:?}");
+    }
+}
+
 /// Reads each index of the tree, and then everything that it names. Returns the number of versions.
 fn read_whole(tree: &Path) -> usize {
     let mut versions = 0;

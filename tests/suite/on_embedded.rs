@@ -83,10 +83,14 @@ mod paths;
 mod provider_store;
 #[path = "providers.rs"]
 mod providers;
+#[path = "providers_again.rs"]
+mod providers_again;
 #[path = "providers_program.rs"]
 mod providers_program;
 #[path = "providers_served.rs"]
 mod providers_served;
+#[path = "providers_signed.rs"]
+mod providers_signed;
 #[path = "providers_terraform.rs"]
 mod providers_terraform;
 #[path = "quotas.rs"]

@@ -17,7 +17,7 @@ use stile_store::{
     SessionFileState, VerificationTurn,
 };
 use stile_tests::broker::operator::{AsOperator as _, kept, operator};
-use stile_tests::broker::{NOW, TestBroker, deploy, role};
+use stile_tests::broker::{Backend, NOW, TestBroker, deploy, role};
 use stile_tests::provider::dist::{ProviderDist, SignedDist};
 use stile_tests::provider::gnupg::{GnuPg, PublisherKey};
 
@@ -97,18 +97,18 @@ impl<'a> Publisher<'a> {
     async fn verify(&self, signed: &SignedDist, pending: &PendingProviderUpload, platform: &str) {
         let store = self.test.store();
         let name = signed.dist.zip_name(platform);
-        let turn = match store.begin_verification(pending, &name, NOW).await.unwrap() {
+        let turn = match store.begin_verification(pending, &name, true, NOW).await.unwrap() {
             VerificationTurn::Taken(turn) => turn,
             VerificationTurn::Verified => return,
-            VerificationTurn::InProgress => panic!("another has the turn for {name}"),
+            other => panic!("another has the turn for {name}: {other:?}"),
         };
         let mut upload = ArchiveUpload::start_provider(&store.incoming()).unwrap();
         upload.write(&signed.dist.zips[platform]).await.unwrap();
         let (kind, of): (_, Platform) =
             (signed.dist.kind.parse().unwrap(), platform.parse().unwrap());
         let file = upload.verify_provider(&kind, &of, ArchiveLimits::provider()).await.unwrap();
-        store.put_provider_file(pending, &name, file, NOW).await.unwrap();
-        store.end_verification(turn).await;
+        assert_eq!(store.put_provider_file(pending, &name, file, NOW).await.unwrap(), None);
+        store.end_verification(turn, None).await;
     }
 
     async fn complete(&self, pending: PendingProviderUpload) -> ProviderCompletion {
@@ -181,6 +181,8 @@ async fn a_version_appears_whole_and_grows_by_platforms_whose_old_lines_stay() {
     assert_eq!(publisher.add_key(&key).await, KeyAdded::Unchanged);
     assert_eq!(publisher.complete(pending).await, ProviderCompletion::Missing(missing));
     assert_eq!(publisher.document().await, Value::Null, "nothing is half listed");
+    let leftovers = test.store().as_operator().leftovers().await.unwrap();
+    assert_eq!(leftovers, [], "a refused completion leaves nothing");
     // A later session resumes, because the verified file waits.
     let session = publisher.session(&first, &key).await;
     let states: BTreeMap<_, _> = session
@@ -227,15 +229,44 @@ async fn a_file_that_one_request_verifies_is_not_verified_twice_at_once() {
     let session = publisher.session(&signed, &key).await;
     let pending = publisher.pending(&signed, &session).await;
     let (store, name) = (test.store(), signed.dist.zip_name("linux_amd64"));
-    let begin = async |now| store.begin_verification(&pending, &name, now).await.unwrap();
+    let begin = async |now| store.begin_verification(&pending, &name, false, now).await.unwrap();
     let VerificationTurn::Taken(turn) = begin(NOW).await else { panic!("the first has it") };
     assert!(matches!(begin(NOW + 119).await, VerificationTurn::InProgress));
-    store.end_verification(turn).await;
+    store.end_verification(turn, None).await;
     let VerificationTurn::Taken(lost) = begin(NOW).await else { panic!("it was given back") };
     assert!(matches!(begin(NOW + 120).await, VerificationTurn::Taken(_)), "it ended by itself");
     // The holder that was too slow takes it from nobody.
-    store.end_verification(lost).await;
+    store.end_verification(lost, None).await;
     assert!(matches!(begin(NOW + 121).await, VerificationTurn::InProgress));
+}
+
+#[tokio::test]
+async fn a_session_gets_the_reason_of_a_refusal_that_its_client_did_not_wait_for() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let Some(gnupg) = GnuPg::new(NOW, SHOWS) else { return };
+    let (publisher, key) = (Publisher::new(&test).await, gnupg.key("acme"));
+    let signed = dist("1.0.0", &["linux_amd64"]).signed(&key);
+    let (store, name) = (test.store(), signed.dist.zip_name("linux_amd64"));
+    let session = publisher.session(&signed, &key).await;
+    let pending = publisher.pending(&signed, &session).await;
+    let other = publisher.session(&signed, &key).await;
+    let other = publisher.pending(&signed, &other).await;
+    let begin = async |of: &PendingProviderUpload, is_received| {
+        store.begin_verification(of, &name, is_received, NOW).await.unwrap()
+    };
+    let refuse = async |turn| {
+        let VerificationTurn::Taken(turn) = turn else { panic!("{turn:?}") };
+        store.end_verification(turn, Some("the archive has no provider".to_owned())).await;
+    };
+    refuse(begin(&pending, false).await).await;
+    match begin(&pending, false).await {
+        VerificationTurn::Refused(problem) => assert_eq!(problem, "the archive has no provider"),
+        other => panic!("{other:?}"),
+    }
+    // The next request verifies again, and so do a file that is sent again and another session.
+    refuse(begin(&pending, false).await).await;
+    refuse(begin(&pending, true).await).await;
+    assert!(matches!(begin(&other, false).await, VerificationTurn::Taken(_)));
 }
 
 #[tokio::test]
@@ -293,8 +324,10 @@ async fn a_compromised_key_is_named_in_a_warning_until_another_key_signs_the_ver
     assert_eq!(publisher.retire(&stolen, false).await, KeyRetired::Done { versions: Vec::new() });
     assert_eq!(publisher.warnings().await, Vec::<String>::new());
     let versions = vec![("acme/dns".parse().unwrap(), version("1.0.0"))];
-    assert_eq!(publisher.retire(&stolen, true).await, KeyRetired::Done { versions });
-    assert_eq!(publisher.retire(&stolen, true).await, KeyRetired::Unchanged);
+    let done = KeyRetired::Done { versions: versions.clone() };
+    assert_eq!(publisher.retire(&stolen, true).await, done);
+    // The first answer can be lost, so the next one names the versions too.
+    assert_eq!(publisher.retire(&stolen, true).await, KeyRetired::Unchanged { versions });
     assert_eq!(publisher.add_key(&stolen).await, KeyAdded::Retired);
     let warnings = publisher.warnings().await;
     assert!(
@@ -384,4 +417,53 @@ async fn limits_and_namespaces_count_providers_and_what_their_versions_grow_by()
     let used = found.usage.unwrap();
     assert_eq!((found.providers, found.modules), (1, 0));
     assert_eq!((used.bytes, used.versions), (bytes(&both), 1));
+}
+
+#[tokio::test]
+async fn files_that_nobody_completes_count_in_a_folder_and_do_not_stop_the_sweep() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let Some(gnupg) = GnuPg::new(NOW, SHOWS) else { return };
+    let (publisher, key) = (Publisher::new(&test).await, gnupg.key("acme"));
+    publisher.add_key(&key).await;
+    let kept = dist("1.0.0", &["linux_amd64"]).signed(&key);
+    assert_eq!(publisher.publish(&kept, &key).await, CREATED);
+    let platforms: Vec<String> = ["linux", "darwin", "windows", "freebsd", "openbsd", "netbsd"]
+        .iter()
+        .flat_map(|os| ["386", "amd64", "arm64"].map(|arch| format!("{os}_{arch}")))
+        .collect();
+    let platforms: Vec<&str> = platforms.iter().map(String::as_str).collect();
+    let stopped = dist("1.1.0", &platforms).signed(&key);
+    let session = publisher.session(&stopped, &key).await;
+    let pending = publisher.pending(&stopped, &session).await;
+    for platform in &platforms {
+        publisher.verify(&stopped, &pending, platform).await;
+    }
+    let bytes = |signed: &SignedDist| -> u64 {
+        signed.dist.zips.values().map(|zip| zip.len() as u64).sum()
+    };
+    let next = dist("1.2.0", &["linux_amd64"]).signed(&key);
+    let (max, used) = (bytes(&kept) + bytes(&stopped), bytes(&kept) + bytes(&stopped));
+    let unlimited = LimitChange::At(100);
+    let operator = test.store().as_operator();
+    operator.set_limits("acme", LimitChange::At(max), unlimited, NOW).await.unwrap();
+    let is_folder = test.backend() == Backend::Embedded;
+    let begun = publisher.begin(&next, &key).await;
+    if is_folder {
+        let exceeded = QuotaExceeded::Bytes { max, used, archive: bytes(&next) };
+        assert_eq!(begun, BegunProviderUpload::OverQuota(exceeded));
+    } else {
+        assert!(matches!(begun, BegunProviderUpload::Session(_)), "only sessions count: {begun:?}");
+    }
+    // The version itself still fits, and so does the rest of a session that stopped.
+    assert!(matches!(publisher.begin(&stopped, &key).await, BegunProviderUpload::Session(_)));
+
+    let later = NOW + 200 * 365 * 24 * 3600;
+    let swept = test.store().sweep(later).await.unwrap();
+    // A broker deletes nothing in a bucket.
+    assert_eq!(swept.archives, if is_folder { platforms.len() } else { 0 });
+    assert_eq!(test.store().sweep(later).await.unwrap().archives, 0);
+    let access = publisher.access::<DownloadRight>();
+    let found = test.store().provider_release(&access, &version("1.0.0")).await.unwrap().unwrap();
+    assert_eq!(found.release.files.len(), 1);
+    assert_eq!(test.store().as_operator().leftovers().await.unwrap(), []);
 }

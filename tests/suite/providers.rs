@@ -102,11 +102,22 @@ async fn an_announcement_that_no_client_could_verify_is_refused_with_a_sentence(
     };
     let sums = good.sums.clone();
     let first = sums.lines().next().unwrap().to_owned();
+    let manifest = "terraform-provider-dns_1.0.0_manifest.json";
     for (what, body, words) in [
         ("a blank line", signed(format!("{sums}\n")), "blank"),
         ("CR", signed(sums.replace('\n', "\r\n")), "LF"),
         ("no end", signed(sums.trim_end().to_owned()), "must end with a line break"),
         ("a line twice", signed(format!("{sums}{first}\n")), "two lines"),
+        (
+            "two files of one platform",
+            signed(format!("{sums}{}{}\n", "ab".repeat(32), &first[64..])),
+            "two lines",
+        ),
+        (
+            "a manifest that is missing",
+            signed(format!("{sums}{}  {manifest}\n", "ab".repeat(32))),
+            "but `manifest` is missing",
+        ),
         ("upper case", signed(sums.to_uppercase()), "line 1"),
         ("one space", signed(sums.replace("  ", " ")), "line 1"),
         ("no name", signed(format!("{}\n", "ab".repeat(32))), "line 1"),
@@ -262,6 +273,7 @@ async fn a_published_provider_is_listed_and_a_client_can_verify_each_file() {
     let details = test.get(&release.path(""), token).await.json();
     assert_eq!(details["sha256sums"], release.sums.as_str());
     assert_eq!(details["signature"], release.signature.as_str());
+    assert_eq!(details["compromised_key"], Value::Null);
     assert_eq!(details["published_by"], role("deploy").as_str());
     assert_eq!(details["platforms"].as_array().unwrap().len(), 3);
     assert_eq!(test.get("/v1/providers/acme/dns", token).await.json(), details);
@@ -396,7 +408,7 @@ async fn a_version_that_was_taken_back_stays_listed_and_available_with_a_warning
         assert_eq!(versions_of(&listed), ["1.0.0", "1.1.0"], "{method} {route}");
         match words {
             Some(words) => {
-                assert!(listed["warnings"][0].as_str().unwrap().contains(words), "{listed}")
+                assert!(listed["warnings"][0].as_str().unwrap().contains(words), "{listed}");
             }
             None => assert_eq!(listed["warnings"], json!([])),
         }
@@ -515,9 +527,15 @@ async fn versions_of_a_compromised_key_are_refused_until_they_are_signed_again()
     let Some(registry) = Registry::start().await else { return };
     let Registry { test, token, signer } = &registry;
     let mut release = registry.published("1.0.0", &["linux_amd64"]).await;
+    let release_path = release.path("");
     let retired = registry.retire("?compromised=true").await;
     assert_eq!(retired, json!({ "status": "compromised", "versions": ["acme/dns 1.0.0"] }));
     let path = download("1.0.0", "linux_amd64");
+    let compromised_key =
+        async || test.get(&release_path, token).await.json()["compromised_key"].clone();
+    let since = stile_core::clock::rfc3339(test.time());
+    let expected = json!({ "key_id": signer.key_id(), "at": since });
+    assert_eq!(compromised_key().await, expected);
     let refused = test.get(&path, token).await;
     assert_eq!(refused.status, 410, "{}", refused.text());
     assert!(refused.text().contains(&signer.key_id()), "{}", refused.text());
@@ -531,6 +549,7 @@ async fn versions_of_a_compromised_key_are_refused_until_they_are_signed_again()
     release.sign(&next, test.time());
     let resigned = publish(test, &release, token).await;
     assert_eq!((resigned.status.as_u16(), &resigned.json()["status"]), (200, &json!("changed")));
+    assert_eq!(compromised_key().await, Value::Null);
     let document = test.get(&path, token).await.json();
     let keys = document["signing_keys"]["gpg_public_keys"].as_array().unwrap();
     assert_eq!(keys.len(), 1, "the compromised key is gone");

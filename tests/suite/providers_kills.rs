@@ -30,7 +30,11 @@ use tokio::sync::mpsc;
 use crate::kills_aim::moment;
 use crate::kills_clients::mint;
 
-const BASE: &str = "/v1/providers/acme/dns";
+/// The namespaces, each with a provider. A kill leaves uploads open, and a namespace has at most 64.
+const NAMESPACES: [&str; 5] = ["n0", "n1", "n2", "n3", "n4"];
+
+/// The number of kills while a publisher uses one namespace.
+const KILLS_OF_ONE: u32 = 20;
 
 /// The platforms of each version. The third is added later.
 const PLATFORMS: [&str; 3] = ["darwin_arm64", "linux_amd64", "windows_amd64"];
@@ -62,15 +66,17 @@ struct Registry {
 impl Registry {
     async fn new(backend: Backend, test: &str) -> Option<Self> {
         let stand = StoreHome::new(backend).await?;
-        let grant = stile_core::grants::Grant {
-            principal: Principal::parse_stored(&role("deploy")).unwrap(),
-            namespace: "acme".parse().unwrap(),
-            permissions: [CreateGrant, Download, Upload].into_iter().collect(),
-            expires_at: None,
-            created_by: "test".to_owned(),
-            created_at: system_time(),
-        };
-        stand.store.as_operator().create_grant(grant, None).await.unwrap();
+        for namespace in NAMESPACES {
+            let grant = stile_core::grants::Grant {
+                principal: Principal::parse_stored(&role("deploy")).unwrap(),
+                namespace: namespace.parse().unwrap(),
+                permissions: [CreateGrant, Download, Upload].into_iter().collect(),
+                expires_at: None,
+                created_by: "test".to_owned(),
+                created_at: system_time(),
+            };
+            stand.store.as_operator().create_grant(grant, None).await.unwrap();
+        }
         let identity = deploy();
         let sts = LocalSts::start([identity.clone()], Arc::new(system_time));
         Some(Self {
@@ -115,6 +121,7 @@ impl Registry {
         longest: u64,
     ) {
         let (tell, mut received) = mpsc::unbounded_channel();
+        let mut workers = Vec::new();
         for worker in 0..WORKERS {
             let names = (0..VERSIONS).map(|at| format!("{round}.{worker}.{at}"));
             let grown: Vec<Grown> = names.map(|version| grown(&version, key)).collect();
@@ -123,7 +130,7 @@ impl Registry {
             }
             let wire = Wire::Http(broker.client().clone(), broker.url(""));
             let publisher = ProviderPublisher::new(wire, token);
-            tokio::spawn(publishes(publisher, grown, tell.clone()));
+            workers.push(tokio::spawn(publishes(publisher, grown, tell.clone())));
         }
         drop(tell);
         moment(&mut self.chance, Duration::from_millis(longest)).await;
@@ -133,6 +140,9 @@ impl Registry {
             self.acknowledged.insert(version, platforms);
             ended += 1;
         }
+        for worker in workers {
+            worker.await.expect("the registry refuses nothing that is right");
+        }
         self.cut += u32::from(ended < WORKERS * VERSIONS * 2);
     }
 
@@ -141,11 +151,14 @@ impl Registry {
         let get = async |path: String| {
             broker.client().get(broker.url(&path)).bearer_auth(token).send().await.unwrap()
         };
-        let answer = get(format!("{BASE}/versions")).await;
-        let status = answer.status();
-        let listed: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-        assert!(status == 200 || status == 404, "{what}: {status} {listed}\n{}", broker.log());
-        let listed = listed["versions"].as_array().cloned().unwrap_or_default();
+        let mut listed = Vec::new();
+        for namespace in NAMESPACES {
+            let answer = get(format!("/v1/providers/{namespace}/dns/versions")).await;
+            let status = answer.status();
+            let list: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert!(status == 200 || status == 404, "{what}: {status} {list}\n{}", broker.log());
+            listed.extend(list["versions"].as_array().cloned().unwrap_or_default());
+        }
         let mut found = BTreeMap::new();
         for version in &listed {
             let name = version["version"].as_str().unwrap().to_owned();
@@ -160,12 +173,13 @@ impl Registry {
                 continue;
             }
             let what = format!("{what}: {version} of {platforms} platforms");
+            let base = format!("/v1/providers/{}/dns", namespace_of(&version));
             let sent = self.sent.get(&version).unwrap_or_else(|| panic!("{what}: never sent"));
             let sent = sent.iter().find(|one| one.dist.zips.len() == platforms);
             let sent = sent.unwrap_or_else(|| panic!("{what}: half-listed"));
             for (platform, zip) in &sent.dist.zips {
                 let (os, arch) = platform.split_once('_').unwrap();
-                let answer = get(format!("{BASE}/{version}/download/{os}/{arch}")).await;
+                let answer = get(format!("{base}/{version}/download/{os}/{arch}")).await;
                 assert_eq!(answer.status(), 200, "{what}: {platform}");
                 let download: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
                 assert_eq!(download["shasum"], sent.dist.sha256(platform), "{what}");
@@ -195,6 +209,12 @@ fn reach(broker: &Broker, url: &str) -> String {
     }
 }
 
+/// Returns the namespace of a version. Its first number is that of the kill.
+fn namespace_of(version: &str) -> &'static str {
+    let kill: u32 = version.split('.').next().unwrap().parse().unwrap();
+    NAMESPACES[usize::try_from(kill / KILLS_OF_ONE).unwrap()]
+}
+
 fn grown(version: &str, key: &PublisherKey<'_>) -> Grown {
     let of = |platforms: &[&str]| ProviderDist::new("dns", version, platforms).signed(key);
     [of(&PLATFORMS[..2]), of(&PLATFORMS)]
@@ -206,7 +226,7 @@ async fn publishes(
     tell: mpsc::UnboundedSender<(String, usize)>,
 ) {
     for signed in versions.iter().flatten() {
-        match publisher.try_publish("acme", signed).await {
+        match publisher.try_publish(namespace_of(&signed.dist.version), signed).await {
             Ok(_) => {
                 let _ = tell.send((signed.dist.version.clone(), signed.dist.zips.len()));
             }
@@ -225,8 +245,11 @@ async fn outlives(backend: Backend, kills: u32, longest: u64, test: &str) {
     let mut broker = registry.start().await;
     let mut token = registry.token(&broker).await;
     let wire = Wire::Http(broker.client().clone(), broker.url(""));
-    let added = ProviderPublisher::new(wire, &token).add_key("acme", &key.armor).await;
-    assert_eq!(added.status, 201, "{added:?}");
+    let publisher = ProviderPublisher::new(wire, &token);
+    for namespace in NAMESPACES {
+        let added = publisher.add_key(namespace, &key.armor).await;
+        assert_eq!(added.status, 201, "{added:?}");
+    }
     for round in 1..=kills {
         let what = format!("seed {}, kill {round}", registry.chance.seed());
         registry.kill(broker, &token, &key, round, longest).await;
@@ -247,7 +270,7 @@ async fn outlives(backend: Backend, kills: u32, longest: u64, test: &str) {
     let wire = Wire::Http(broker.client().clone(), broker.url(""));
     let publisher = ProviderPublisher::new(wire, &token);
     for [_, whole] in registry.sent.clone().into_values().rev().take(40) {
-        publisher.publish("acme", &whole).await;
+        publisher.publish(namespace_of(&whole.dist.version), &whole).await;
         registry.acknowledged.insert(whole.dist.version.clone(), PLATFORMS.len());
     }
     registry.check(&broker, &token, &format!("seed {seed}, at the end")).await;

@@ -238,5 +238,9 @@ async fn installs_with(stage: &Stage, file: &Path, dist: &ProviderDist) -> Strin
     assert!(ran.stdout.contains("(self-signed, key ID "), "{ran:?}");
     let lock = lock_file(&terraform);
     locked(&lock, dist, 1);
-    lock
+    let platforms = [PLATFORM, PLATFORMS[0]].map(|platform| format!("-platform={platform}"));
+    runs(&terraform, &["providers", "lock", "-no-color", &platforms[0], &platforms[1]]).await;
+    let two = lock_file(&terraform);
+    locked(&two, dist, 2);
+    lock + &two
 }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use stile_core::package::provider::{KeyId, ProtocolVersion};
+use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 
 use super::Statement;
 use crate::target::ApiTarget;
@@ -17,7 +19,7 @@ pub(crate) enum ProviderVerb {
     ///
     /// FOLDER can be the `dist` folder of GoReleaser, with `terraform-provider-TYPE_VERSION_OS_ARCH.zip`.
     /// The program sends these archives as they are. With a signed `SHA256SUMS` in FOLDER, it needs no
-    /// key.
+    /// key. It finds the manifest in FOLDER or in its parent, the repository.
     ///
     /// FOLDER can have tarballs instead: `terraform-provider-TYPE-vVERSION-OS-ARCH-bin.tar.gz`. The
     /// program repacks them to zip archives. The same tarball always gives the same bytes.
@@ -26,7 +28,7 @@ pub(crate) enum ProviderVerb {
     /// be registered for the namespace: see `provider keys add`.
     ///
     /// If the version has other platforms already, it joins them. It never changes the bytes of a
-    /// published platform. You can repeat the command: it sends only the archives that the registry
+    /// published platform. If another key signed them, FOLDER must have all of them. You can repeat the command: it sends only the archives that the registry
     /// does not have, also after it was stopped. Clients see all of the new files or none.
     ///
     /// Example: `stile-admin provider publish acme/dns 1.2.0 dist --key release-key.asc
@@ -92,11 +94,18 @@ pub(crate) struct ProviderPublish {
 
     /// Name a version of the plugin protocol that the provider speaks. Repeat the flag for more
     ///
-    /// Default: the versions in the manifest (`terraform-provider-TYPE_VERSION_manifest.json` or
-    /// `terraform-registry-manifest.json`). Without a manifest, the flag is required.
-    /// Example: `--protocol 6.0`
+    /// Default: the versions in the manifest, or else those of the published version. Without both,
+    /// the flag is required. Example: `--protocol 6.0`
     #[arg(long = "protocol", value_name = "MAJOR.MINOR")]
     pub(crate) protocols: Vec<ProtocolVersion>,
+
+    /// Read the manifest of the version from this file
+    ///
+    /// If `SHA256SUMS` is in FOLDER, it must have the digest of this file. Default: in FOLDER
+    /// `terraform-provider-TYPE_VERSION_manifest.json` or `terraform-registry-manifest.json`, or else
+    /// the latter in the parent of FOLDER. Example: `--manifest terraform-registry-manifest.json`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
 
     /// Send at most this number of archives at the same time, from 1 to 16
     ///
@@ -268,4 +277,18 @@ pub(crate) struct ProviderKeysExport {
     /// Required. Example: `--kms-key arn:aws:kms:eu-central-1:111122223333:key/UUID`
     #[arg(long, value_name = "ARN")]
     pub(crate) kms_key: String,
+
+    /// Use only the credentials of this AWS profile
+    ///
+    /// Default: the first credentials that AWS tools find: keys in the environment come before
+    /// `AWS_PROFILE`. Example: `--profile deploy`
+    #[arg(long, value_name = "PROFILE", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) profile: Option<String>,
+
+    /// Wait at most this many seconds for KMS, from 1 to 600
+    ///
+    /// Default: 4. Variable: `STILE_TIMEOUT`. Example: `--timeout 30`
+    #[arg(long, value_name = "SECONDS", env = "STILE_TIMEOUT", hide_env = true,
+        value_parser = clap::value_parser!(u64).range(TIMEOUT_SECONDS))]
+    pub(crate) timeout: Option<u64>,
 }

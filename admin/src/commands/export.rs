@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use serde_json::json;
-use stile_protocol::exchange::Namespaces;
+use stile_protocol::exchange::{MAX_NAMESPACES, Namespaces};
 use stile_protocol::names::{Namespace, Permission, Permissions};
 
 use super::{CommandResult, Context};
@@ -14,9 +14,6 @@ use crate::error::CommandError;
 use crate::export::{Fetched, Folder, Owner, Plan, TreePath, Written, fetch, read};
 use crate::output::notice;
 use crate::progress::spinning;
-
-/// The most namespaces that a token can name. With more, the token is for all.
-const MAX_NAMED: usize = 32;
 
 /// What an export changed, or would change in a dry run.
 #[derive(Debug, Default)]
@@ -35,7 +32,8 @@ pub(crate) async fn run(context: &Context, args: Export) -> CommandResult {
         namespaces.iter().map(|text| Namespace::parse(text)).collect::<Result<_, _>>()?;
     let namespaces: Vec<Namespace> = namespaces.into_iter().collect();
     let scope = match namespaces.len() {
-        1..=MAX_NAMED => Namespaces::List(namespaces.clone()),
+        1..=MAX_NAMESPACES => Namespaces::List(namespaces.clone()),
+        // A token cannot name more.
         _ => Namespaces::All,
     };
     let permissions = Permissions::NONE.with(Permission::Download);
@@ -55,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: Export) -> CommandResult {
     changes.write(&folder, plan.indexes())?;
     let wanted = plan.paths();
     for (path, owner) in inventory.into_iter().filter(|(path, _)| !wanted.contains(path)) {
-        changes.drop(&folder, path, &owner, prune || plan.is_distrusted(&owner))?;
+        changes.take_out(&folder, path, &owner, prune || plan.is_distrusted(&owner))?;
     }
     changes.write(&folder, [Plan::discovery()])?;
     for out in &plan.catalogue().left_out {
@@ -80,9 +78,9 @@ impl Changes {
         Ok(())
     }
 
-    /// Drops a file that the registry no longer lists. An index goes at once, every other file only if
+    /// Takes out a file that the registry no longer lists. An index goes at once, every other file only if
     /// `entirely`.
-    fn drop(
+    fn take_out(
         &mut self,
         folder: &Folder,
         path: TreePath,

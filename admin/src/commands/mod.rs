@@ -34,7 +34,6 @@ mod module_usage;
 pub(crate) mod namespace;
 mod namespace_set;
 mod page;
-mod paged;
 pub(crate) mod provider;
 mod provider_keys;
 mod provider_list;

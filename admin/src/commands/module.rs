@@ -14,7 +14,6 @@ use terraform_credentials_stile::message::one_line;
 use super::life::{self, Named};
 use super::module_block::block;
 use super::module_send::{Sent, patterns, pending, publish_archive, version_of};
-use super::paged::pages;
 use super::{
     CommandResult, Context, module_all, module_object, module_search, module_show, module_source,
     module_usage,
@@ -24,6 +23,7 @@ use crate::cli::{ModuleList, ModuleOne, ModulePublish, ModuleStatement, ModuleVe
 use crate::error::CommandError;
 use crate::fetch::download;
 use crate::output::notice;
+use crate::paged::pages;
 use crate::progress::spinning;
 use crate::source::{Source, is_url};
 use crate::upload::Archive;

@@ -20,9 +20,13 @@ impl Page {
 
     /// Adds the state of a version, and what its publisher says about it. `taken_back` is the word for
     /// a version that is taken back. One that is also deprecated is taken back.
+    /// A version whose signing key is compromised is only that.
     pub(super) fn life(&mut self, found: &Value, taken_back: &str) {
         let (back, deprecated) = (&found["unpublished"], &found["deprecation"]);
-        let state = if back.is_object() {
+        let compromised = &found["compromised_key"];
+        let state = if compromised.is_object() {
+            "compromised"
+        } else if back.is_object() {
             taken_back
         } else if deprecated.is_object() {
             "deprecated"
@@ -30,6 +34,8 @@ impl Page {
             "published"
         };
         self.line("state", &Value::from(state));
+        self.line("  signing key", &compromised["key_id"]);
+        self.line("  since", &compromised["at"]);
         for (what, by) in [
             (back, ("unpublished_by", "unpublished_at")),
             (deprecated, ("deprecated_by", "deprecated_at")),

@@ -1,6 +1,7 @@
 //! `provider keys`: the keys whose signatures a namespace accepts.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
@@ -129,8 +130,10 @@ async fn retire(context: &Context, args: &ProviderKeysRetire) -> Result<(), Comm
 }
 
 async fn export(context: &Context, args: &ProviderKeysExport) -> Result<(), CommandError> {
-    let deadlines = AwsDeadlines::default();
-    let loading = KmsKey::load(&args.kms_key, None, deadlines, context.now);
+    let timeout = args.timeout.map(Duration::from_secs);
+    let deadlines = timeout.map_or_else(AwsDeadlines::default, AwsDeadlines::within);
+    let profile = args.profile.as_deref();
+    let loading = KmsKey::load(&args.kms_key, profile, deadlines, context.now);
     let key = spinning("waiting for KMS", Box::pin(loading)).await?;
     let public = key.public();
     let json = json!({

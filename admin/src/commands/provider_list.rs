@@ -7,11 +7,11 @@ use stile_protocol::names::{Namespace, Permission, ProviderAddress};
 use super::Context;
 use super::module_send::version_of;
 use super::page::{Page, text};
-use super::paged::pages;
 use crate::api::Api;
 use crate::cli::{ProviderList, ProviderShow};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::paged::pages;
 use crate::progress::spinning;
 
 /// The response to `…/versions`.
@@ -179,8 +179,25 @@ mod tests {
             "version": evil, "key_id": evil, "protocols": [evil],
             "platforms": [{ "os": evil, "arch": evil, "sha256": evil }, evil, 7],
             "claimed": { "commit": evil }, "unpublished": { "reason": evil },
+            "compromised_key": { "key_id": evil, "at": evil },
         }));
         assert!(!page.contains(['\u{1b}', '\u{202e}']), "{page}");
+    }
+
+    #[test]
+    fn a_version_of_a_compromised_key_is_not_shown_as_published_or_yanked() {
+        let compromised = json!({ "key_id": "F9BA19AD6BE4698A", "at": "2026-11-21T10:11:12Z" });
+        let mut found = json!({ "version": "1.2.0", "compromised_key": compromised });
+        insta::assert_snapshot!(shown(&found), @r"
+        provider              acme/dns
+        version               1.2.0
+        state                 compromised
+          signing key         F9BA19AD6BE4698A
+          since               2026-11-21T10:11:12Z
+        ");
+        found["unpublished"] = json!({ "replacement": "1.3.0" });
+        let page = shown(&found);
+        assert!(page.contains(" compromised\n") && page.contains(" 1.3.0\n"), "{page}");
     }
 
     #[test]

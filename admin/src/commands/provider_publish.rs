@@ -24,7 +24,8 @@ pub(super) async fn run(context: &Context, args: &ProviderPublish) -> Result<(),
     let address: ProviderAddress = args.address.parse()?;
     let version = version_of(&args.version)?;
     let source = key_source(&args.key, args.api.profile());
-    let local = LocalRelease::read(&args.folder, &address, &version, &args.protocols)?;
+    let said = (&args.protocols[..], args.manifest.as_deref());
+    let local = LocalRelease::read(&args.folder, &address, &version, said)?;
     local.check_signed(source.is_some())?;
     // A wrong passphrase must be found before the first request.
     let key = match &source {
@@ -106,7 +107,12 @@ fn show(
     local: &LocalRelease,
     key: Option<&PublisherKey>,
 ) -> Result<(), CommandError> {
-    let protocols: Vec<_> = local.protocols().iter().map(ToString::to_string).collect();
+    let protocols: Option<Vec<_>> =
+        local.protocols().map(|said| said.iter().map(ToString::to_string).collect());
+    let protocol = protocols.as_ref().map_or_else(
+        || "protocol of the published version".to_owned(),
+        |protocols| format!("protocol {}", protocols.join(", ")),
+    );
     let signer = match key {
         Some(key) => {
             format!("signed with key {} ({})", key.public().key_id(), key.public().algorithm())
@@ -117,10 +123,7 @@ fn show(
         1 => "1 archive".to_owned(),
         count => format!("{count} archives"),
     };
-    let mut lines = format!(
-        "would publish {address} {version}: {archives}, protocol {}, {signer}",
-        protocols.join(", "),
-    );
+    let mut lines = format!("would publish {address} {version}: {archives}, {protocol}, {signer}",);
     let mut files: Vec<Value> = Vec::new();
     for (platform, zip) in local.zips() {
         let platform = platform.to_string();

@@ -1,7 +1,7 @@
 //! Publishes a release: begins an upload, sends the archives, lets the registry verify each, and
 //! completes the upload. Every step can be repeated.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
@@ -14,7 +14,7 @@ use terraform_credentials_stile::token::Token;
 
 use super::Context;
 use crate::api::{Api, ApiResponse};
-use crate::direct_upload::{PresignedPut, checked_id, put};
+use crate::direct_upload::{PresignedPut, PutError, checked_id, put};
 use crate::error::CommandError;
 use crate::progress::{FileBars, spinning};
 use crate::provider::{LocalRelease, Published, PublisherKey, ToPublish, ZipFile};
@@ -33,6 +33,14 @@ const SENDS: u32 = 3;
 /// The number of conflicts without a change of the version after which a refusal is believed. A registry
 /// can show a version as it was a moment ago.
 const UNEXPLAINED: u32 = 2;
+
+/// The number of uploads in sequence that verify no archive, because the bucket denied each, after
+/// which its refusal is believed. Otherwise, the URLs expired, and a new upload has new ones.
+const DENIED: u32 = 3;
+
+/// The minimum delay between two questions about one archive, except after the first one. Otherwise, a
+/// hostile registry could keep the processor busy.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// The hint after an error. A repeated command is safe.
 const RETRY_HINT: &str =
@@ -80,6 +88,43 @@ struct Verified {
     sha256: String,
 }
 
+/// What this run did so far, over all its uploads.
+#[derive(Default)]
+struct Progress {
+    /// The names of the archives that the program sent, or that it sent before.
+    sent: Vec<String>,
+    /// Whether it asked the registry to complete an upload. The answer can be lost.
+    has_completed: bool,
+}
+
+/// The end of one upload.
+enum Attempt {
+    /// The last response of the registry.
+    Answered(ApiResponse),
+    /// The bucket denied an archive. The flag says whether the registry verified another one.
+    Denied(CommandError, bool),
+}
+
+/// The wait for the verification of one archive.
+struct Verification {
+    sent_at: Instant,
+    questions: u32,
+}
+
+impl Verification {
+    /// Starts to wait for an archive that is complete at this time.
+    const fn sent(now: Instant) -> Self {
+        Self { sent_at: now, questions: 0 }
+    }
+
+    /// Returns the delay before the next question. `None` if the wait is too long.
+    fn delay(&mut self, now: Instant, asked: Duration) -> Option<Duration> {
+        self.questions += 1;
+        let delay = if self.questions > 1 { asked.max(BETWEEN) } else { asked };
+        (now.saturating_duration_since(self.sent_at) <= VERIFICATION).then_some(delay)
+    }
+}
+
 /// Publishes a release, and joins it with what others publish of the version at the same time.
 pub(super) async fn publish(
     context: &Context,
@@ -89,11 +134,26 @@ pub(super) async fn publish(
     jobs: usize,
 ) -> Result<Sent, CommandError> {
     let path = format!("/v1/providers/{address}/{version}");
-    let (mut retry, mut unexplained, mut sent) = (Retry::default(), 0, Vec::new());
+    let (mut retry, mut unexplained, mut denied) = (Retry::default(), 0, 0);
+    let mut progress = Progress::default();
     let mut before = published(api, &path).await?;
+    let at_start = before.clone();
     loop {
         let release = local.join(before.as_ref(), key, context.clock.now()).await?;
-        let answer = attempt(context, api, &path, (local, &release), jobs, &mut sent).await?;
+        let attempt =
+            Box::pin(attempt(context, api, &path, (local, &release), jobs, &mut progress)).await?;
+        let answer = match attempt {
+            Attempt::Answered(answer) => answer,
+            Attempt::Denied(error, is_further) => {
+                denied = if is_further { 1 } else { denied + 1 };
+                if denied >= DENIED {
+                    return Err(error);
+                }
+                retry = if is_further { Retry::default() } else { retry };
+                retry.wait().await?;
+                continue;
+            }
+        };
         // Another publisher can have added a platform, or this upload is complete already.
         if !matches!(answer.status, StatusCode::CONFLICT | StatusCode::NOT_FOUND) {
             let done: Done = answer.read()?;
@@ -102,14 +162,22 @@ pub(super) async fn publish(
                     "the registry published another list of digests than the sent one",
                 ));
             }
-            let status = match (done.status.as_str(), before.is_some()) {
-                ("unchanged", _) => "unchanged",
-                ("created", _) | (_, false) => "published",
-                _ => "changed",
-            };
+            // The registry can say `unchanged` after this run completed the upload, if that answer
+            // was lost.
+            let differs =
+                || before.as_ref().is_some_and(|before| before.differs(at_start.as_ref()));
+            let status =
+                match (done.status.as_str(), before.is_some()) {
+                    ("unchanged", _) if progress.has_completed && differs() => {
+                        if at_start.is_some() { "changed" } else { "published" }
+                    }
+                    ("unchanged", _) => "unchanged",
+                    ("created", _) | (_, false) => "published",
+                    _ => "changed",
+                };
             let key_id = key.map(|key| key.public().key_id().to_string());
             let key_id = key_id.or_else(|| before.as_ref().map(Published::key_id));
-            return Ok(Sent { status, sha256: done.sha256, key_id, sent });
+            return Ok(Sent { status, sha256: done.sha256, key_id, sent: progress.sent });
         }
         let after = published(api, &path).await?;
         let is_explained = after.as_ref().is_some_and(|after| after.differs(before.as_ref()));
@@ -136,72 +204,93 @@ async fn published(api: &Api, path: &str) -> Result<Option<Published>, CommandEr
     answer.read().map(Some)
 }
 
-/// Begins an upload, sends its archives, and completes it. Returns the last response.
+/// Begins an upload, sends its archives, and completes it.
 async fn attempt(
     context: &Context,
     api: &Api,
     path: &str,
     (local, release): (&LocalRelease, &ToPublish),
     jobs: usize,
-    sent: &mut Vec<String>,
-) -> Result<ApiResponse, CommandError> {
+    progress: &mut Progress,
+) -> Result<Attempt, CommandError> {
     let url = api.at(&format!("{path}/uploads"))?;
     let body = release.body(local, context.claims.as_ref());
     let headers = HeaderMap::new();
     let beginning = api.send_json(&Method::POST, &url, &headers, Some(&body));
     let answer = spinning("waiting for the registry", beginning).await?;
     if answer.status != StatusCode::CREATED {
-        return Ok(answer);
+        return Ok(Attempt::Answered(answer));
     }
     let session: Session = answer.read()?;
     let path = format!("{path}/uploads/{}", checked_id(&session.upload)?);
+    for platform in &release.new {
+        let names = local.zips().get(platform).map(|zip| &zip.name);
+        if let Some(name) = names.filter(|name| !progress.sent.contains(name)) {
+            progress.sent.push(name.clone());
+        }
+    }
     let mut files = Vec::new();
-    for file in session.files {
+    // The registry also lists the archives that it has, which can be those of other publishers.
+    for file in session.files.into_iter().filter(|file| file.status != "verified") {
         let zip = local.zips().values().find(|zip| zip.name == file.name).ok_or_else(|| {
             CommandError::failed("the registry asks for an archive that is not of this release")
         })?;
-        if !sent.contains(&zip.name) {
-            sent.push(zip.name.clone());
-        }
         files.push((zip, file));
     }
     let bars = FileBars::new();
-    let sending = stream::iter(files.into_iter().filter(|(_, file)| file.status != "verified"))
+    let sending = stream::iter(files)
         .map(|(zip, file)| send(api, &path, zip, file, &bars))
         .buffer_unordered(jobs);
-    Box::pin(sending.try_collect::<()>()).await.map_err(|error| error.or_hint(RETRY_HINT))?;
+    let ended: Vec<Option<CommandError>> =
+        Box::pin(sending.try_collect()).await.map_err(|error| error.or_hint(RETRY_HINT))?;
+    let is_further = ended.iter().any(Option::is_none);
+    if let Some(error) = ended.into_iter().flatten().next() {
+        return Ok(Attempt::Denied(error, is_further));
+    }
     let url = api.at(&path)?;
+    progress.has_completed = true;
     let mut failures = 0;
     loop {
         let completing = api.send_json(&Method::POST, &url, &headers, None);
         let outcome = spinning("waiting until the registry lists the version", completing).await;
         match outcome {
-            Ok(answer) if !is_down(answer.status) => return Ok(answer),
+            Ok(answer) if !is_down(answer.status) => return Ok(Attempt::Answered(answer)),
             outcome => failed(outcome, &mut failures).await?,
         }
     }
 }
 
-/// Sends one archive, and waits until the registry has verified it.
+/// Sends one archive, and waits until the registry has verified it. Returns the error of a bucket that
+/// denied it: the other archives go on.
 async fn send(
     api: &Api,
     path: &str,
     zip: &ZipFile,
     file: SessionFile,
     bars: &FileBars,
-) -> Result<(), CommandError> {
+) -> Result<Option<CommandError>, CommandError> {
     let url = api.at(&format!("{path}/files/{}", zip.name))?;
     let to_bucket = file.url.map(|url| PresignedPut { url, headers: file.headers });
     let bar = || bars.add(zip.name.clone(), zip.bytes);
     let (mut failures, mut sends, mut must_send) = (0, 0, true);
-    let started = std::time::Instant::now();
+    let mut verification = Verification::sent(Instant::now());
     loop {
         let with_body = must_send && to_bucket.is_none();
+        if let Some(to_bucket) = to_bucket.as_ref().filter(|_| must_send) {
+            match Box::pin(put(api, &zip.file, zip.bytes, to_bucket, &bar())).await {
+                // The registry compares what is there with the announced digest.
+                Ok(()) | Err(PutError::Exists(_)) => failures = 0,
+                Err(PutError::Denied(error)) => return Ok(Some(error.about(&zip.name))),
+                Err(PutError::Invalid(error)) => return Err(error.about(&zip.name)),
+                Err(PutError::Down(error)) => {
+                    let waiting = failed(Err(error.unanswered()), &mut failures).await;
+                    waiting.map_err(|error| error.about(&zip.name))?;
+                    continue;
+                }
+            }
+        }
         if must_send {
             sends += 1;
-            if let Some(to_bucket) = &to_bucket {
-                Box::pin(put(api, &zip.file, zip.bytes, to_bucket, &bar())).await?;
-            }
         }
         let request = async |client: &Client, token: &Token| {
             let request = client.post(url.clone()).bearer_auth(token.expose());
@@ -213,17 +302,22 @@ async fn send(
             }
             api.send(request.timeout(api.request_timeout())).await
         };
+        let outcome = Box::pin(api.call(request)).await;
+        // The registry verifies an archive that is complete. A slow upload is no slow verification.
+        if must_send {
+            verification = Verification::sent(Instant::now());
+        }
         // After a lost answer, the next request asks whether the registry got the archive.
         must_send = false;
-        let outcome = Box::pin(api.call(request)).await;
         match outcome {
             Ok(answer) if answer.status == StatusCode::ACCEPTED => {
                 failures = 0;
-                if started.elapsed() > VERIFICATION {
+                let delay = verification.delay(Instant::now(), answer.retry_after());
+                let delay = delay.ok_or_else(|| {
                     let problem = format!("the registry does not verify `{}` in time", zip.name);
-                    return Err(CommandError::failed(problem));
-                }
-                tokio::time::sleep(answer.retry_after()).await;
+                    CommandError::failed(problem)
+                })?;
+                tokio::time::sleep(delay).await;
             }
             Ok(answer) if answer.status == StatusCode::CONFLICT && sends < SENDS => {
                 must_send = true;
@@ -231,7 +325,7 @@ async fn send(
             Ok(answer) if !is_down(answer.status) => {
                 let verified: Verified = answer.read().map_err(|error| error.about(&zip.name))?;
                 if verified.sha256 == zip.sha256 {
-                    return Ok(());
+                    return Ok(None);
                 }
                 return Err(CommandError::failed(format!(
                     "the registry got other bytes than the sent ones for `{}`",
@@ -239,7 +333,7 @@ async fn send(
                 )));
             }
             outcome => {
-                failed(outcome, &mut failures).await.map_err(|error| error.about(&zip.name))?
+                failed(outcome, &mut failures).await.map_err(|error| error.about(&zip.name))?;
             }
         }
     }
@@ -274,5 +368,29 @@ async fn failed(
             Ok(())
         }
         None => outcome?.check(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_time_after_the_archive_is_complete_counts_for_its_verification() {
+        let start = Instant::now();
+        let sent = start + 2 * VERIFICATION;
+        let mut verification = Verification::sent(sent);
+        let asked = Duration::from_secs(1);
+        assert_eq!(verification.delay(sent + VERIFICATION, asked), Some(asked));
+        let late = sent + VERIFICATION + Duration::from_secs(1);
+        assert_eq!(verification.delay(late, asked), None);
+    }
+
+    #[test]
+    fn a_registry_that_asks_for_no_delay_gets_a_minimum_after_the_first_question() {
+        let sent = Instant::now();
+        let mut verification = Verification::sent(sent);
+        let mut delay = || verification.delay(sent, Duration::ZERO).unwrap();
+        assert_eq!([delay(), delay(), delay()], [Duration::ZERO, BETWEEN, BETWEEN]);
     }
 }

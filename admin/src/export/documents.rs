@@ -1,4 +1,4 @@
-//! The documents of an export, as Terraform's and OpenTofu's registry protocols define them.
+//! The documents of an export, as the registry protocols of Terraform and `OpenTofu` define them.
 
 use serde_json::{Value, json};
 use stile_core::package::provider::{
@@ -62,7 +62,7 @@ pub(super) fn module_versions(module: &Module) -> String {
     text
 }
 
-/// Returns the download document of a module, which OpenTofu reads. Terraform reads only the header that
+/// Returns the download document of a module, which `OpenTofu` reads. Terraform reads only the header that
 /// the snippets add.
 pub(super) fn module_download(of: &ModuleVersion) -> String {
     line(&json!({ "location": module_location(of) }))

@@ -66,7 +66,7 @@ impl Folder {
     /// [`CommandError`], if the folder is not empty and not an export of this registry, or if another
     /// program writes to it.
     pub(crate) fn open(root: &Path, host: &Audience, dry_run: bool) -> Result<Self, CommandError> {
-        let is_export = check(root, host)?;
+        check(root, host)?;
         if dry_run {
             return Ok(Self { root: root.to_owned(), dry_run, _lock: None });
         }
@@ -74,12 +74,9 @@ impl Folder {
         let lock = lock(root)?;
         let folder = Self { root: root.to_owned(), dry_run, _lock: Some(lock) };
         // Another program can have written to the folder before this one got the lock.
-        if !check(root, host)? || !is_export {
+        if !check(root, host)? {
             let marker = json!({ "format": FORMAT, "registry": host.as_str() });
-            let path = root.join(MARKER);
-            if !path.exists() {
-                folder.begin_at(path)?.finish_with(format!("{marker:#}\n").as_bytes())?;
-            }
+            folder.begin_at(root.join(MARKER))?.finish_with(format!("{marker:#}\n").as_bytes())?;
         }
         Ok(folder)
     }

@@ -20,12 +20,10 @@ use super::path::Owner;
 use crate::api::{Api, ApiResponse};
 use crate::error::CommandError;
 use crate::output::notice;
+use crate::paged::pages;
 
 /// The number of packages that it reads at the same time.
 const AT_ONCE: usize = 4;
-
-/// The most packages of one kind. It stops a hostile registry whose list never ends.
-const MAX_PACKAGES: usize = 100_000;
 
 /// Reads the packages of these namespaces, or of all if there is none.
 ///
@@ -107,21 +105,6 @@ struct Listed {
     provider_type: String,
 }
 
-/// One page of a list. The packages are in the field with the name of their kind.
-#[derive(Deserialize)]
-struct Page {
-    meta: Meta,
-    #[serde(default)]
-    providers: Vec<Listed>,
-    #[serde(default)]
-    modules: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    next_offset: Option<usize>,
-}
-
 /// Reads every page of the packages of a kind.
 async fn list(
     api: &Api,
@@ -134,27 +117,8 @@ async fn list(
     };
     let mut found = Vec::new();
     for path in paths {
-        let mut offset = 0;
-        loop {
-            let query = [("limit", "100".to_owned()), ("offset", offset.to_string())];
-            let page: Page = api
-                .read_query(&path, &query)
-                .await
-                .map_err(|error| error.context(format_args!("the list of {kind}")))?;
-            found.extend(page.modules);
-            found.extend(page.providers);
-            if found.len() > MAX_PACKAGES {
-                return Err(CommandError::failed(format!(
-                    "the registry lists more than {MAX_PACKAGES} {kind}"
-                ))
-                .hint("name the namespaces with `--namespace`"));
-            }
-            match page.meta.next_offset {
-                // It stops if the offset does not increase, to prevent an endless loop.
-                Some(next) if next > offset => offset = next,
-                _ => break,
-            }
-        }
+        let listed = pages::<Listed>(api, &path, kind).await;
+        found.extend(listed.map_err(|error| error.context(format_args!("the list of {kind}")))?);
     }
     Ok(found)
 }

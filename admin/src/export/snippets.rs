@@ -54,7 +54,7 @@ location ~ ^/v1/providers/[^/]+/[^/]+/[^/]+/sums/ {
     }
     default_type text/plain;
 }
-location ~ ^/(snippets/|content-types\.txt$|\.stile-) {
+location ~ ^/(snippets/|content-types\.txt$) {
     return 404;
 }
 location ~ /\.stile- {

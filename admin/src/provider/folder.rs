@@ -26,7 +26,8 @@ const SUMS: &str = "_SHA256SUMS";
 /// The end of the name of a manifest, of any version.
 const MANIFEST: &str = "_manifest.json";
 
-/// The name of a manifest in the repository of a provider. GoReleaser copies it under another name.
+/// The name of a manifest in the repository of a provider. GoReleaser publishes it under another name,
+/// and does not copy it into its `dist`, which is a folder of the repository.
 const SOURCE_MANIFEST: &str = "terraform-registry-manifest.json";
 
 /// Maximum size of a signature in bytes. One of RSA-4096 has about 600.
@@ -53,8 +54,35 @@ pub(crate) struct ReleaseFolder {
     pub(crate) sums: Option<String>,
     /// The detached signature of `SHA256SUMS`, in binary.
     pub(crate) signature: Option<Vec<u8>>,
-    /// The text of the manifest.
-    pub(crate) manifest: Option<String>,
+    /// The manifest.
+    pub(crate) manifest: Option<ManifestFile>,
+}
+
+/// The manifest of a version, in or near the folder.
+#[derive(Debug)]
+pub(crate) struct ManifestFile {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// What it says.
+    pub(crate) text: String,
+}
+
+impl ManifestFile {
+    /// Reads a manifest.
+    pub(crate) fn read(path: PathBuf) -> Result<Self, CommandError> {
+        let text = text(&path, MAX_MANIFEST)?;
+        Ok(Self { path, text })
+    }
+
+    /// Reads the manifest of the repository in which the folder is, if there is one.
+    fn outside(folder: &Path) -> Result<Option<Self>, CommandError> {
+        let path = folder.join("..").join(SOURCE_MANIFEST);
+        match path.try_exists() {
+            Ok(false) => Ok(None),
+            Ok(true) => Self::read(path).map(Some),
+            Err(error) => Err(unreadable(&path, &error)),
+        }
+    }
 }
 
 /// What a name in the folder says.
@@ -72,7 +100,8 @@ enum Named {
 impl ReleaseFolder {
     /// Reads the files at the top of a folder that belong to this version.
     ///
-    /// It ignores folders, and files that no release has.
+    /// It ignores folders, and files that no release has. The manifest is `manifest`, or else a file
+    /// of the folder, or else that of the repository in which the folder is.
     ///
     /// # Errors
     ///
@@ -82,10 +111,12 @@ impl ReleaseFolder {
         folder: &Path,
         provider_type: &ProviderType,
         version: &Version,
+        manifest: Option<&Path>,
     ) -> Result<Self, CommandError> {
         let unreadable = |error: &io::Error| unreadable(folder, error);
         let (mut zips, mut tarballs) = (BTreeMap::new(), BTreeMap::new());
-        let (mut sums, mut signature, mut manifest, mut source_manifest) = (None, None, None, None);
+        let (mut sums, mut signature, mut own_manifest, mut source_manifest) =
+            (None, None, None, None);
         for entry in fs::read_dir(folder).map_err(|error| unreadable(&error))? {
             let entry = entry.map_err(|error| unreadable(&error))?;
             let path = entry.path();
@@ -99,8 +130,8 @@ impl ReleaseFolder {
                 }
                 Named::Sums => sums = Some(text(&path, MAX_SUMS)?),
                 Named::Signature => signature = Some(signature_of(&path)?),
-                Named::Manifest => manifest = Some(text(&path, MAX_MANIFEST)?),
-                Named::SourceManifest => source_manifest = Some(text(&path, MAX_MANIFEST)?),
+                Named::Manifest => own_manifest = Some(path),
+                Named::SourceManifest => source_manifest = Some(path),
                 Named::Other => {}
             }
         }
@@ -123,7 +154,12 @@ impl ReleaseFolder {
         if sums.is_none() && signature.is_some() {
             return Err(refused(folder, "has a signature, and no `SHA256SUMS`"));
         }
-        Ok(Self { archives, sums, signature, manifest: manifest.or(source_manifest) })
+        let manifest = manifest.map(Path::to_owned).or(own_manifest).or(source_manifest);
+        let manifest = match manifest {
+            Some(path) => Some(ManifestFile::read(path)?),
+            None => ManifestFile::outside(folder)?,
+        };
+        Ok(Self { archives, sums, signature, manifest })
     }
 }
 
@@ -244,11 +280,14 @@ mod tests {
 
     fn read(files: &[&str]) -> Result<ReleaseFolder, CommandError> {
         let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("dist")).unwrap();
         for name in files {
-            fs::write(folder.path().join(name), "x").unwrap();
+            fs::write(folder.path().join("dist").join(name), "x").unwrap();
         }
         let provider_type = ProviderType::parse("dns").unwrap();
-        ReleaseFolder::read(folder.path(), &provider_type, &Version::parse("1.2.0").unwrap())
+        let version = Version::parse("1.2.0").unwrap();
+        // No other test writes into the parent of this folder.
+        ReleaseFolder::read(&folder.path().join("dist"), &provider_type, &version, None)
     }
 
     const ZIP: &str = "terraform-provider-dns_1.2.0_linux_amd64.zip";
@@ -297,6 +336,30 @@ mod tests {
         let Archives::Zips(zips) = found.unwrap().archives else { panic!("zips are expected") };
         assert_eq!(zips.keys().map(ToString::to_string).collect::<Vec<_>>(), ["linux_amd64"]);
         let found = read(&[TAR, "terraform-registry-manifest.json"]).unwrap();
-        assert_eq!(found.manifest.as_deref(), Some("x"));
+        assert_eq!(found.manifest.unwrap().text, "x");
+    }
+
+    #[test]
+    fn a_named_manifest_comes_before_one_of_the_folder_and_one_of_the_repository() {
+        let top = tempfile::tempdir().unwrap();
+        let dist = top.path().join("dist");
+        fs::create_dir(&dist).unwrap();
+        fs::write(dist.join(ZIP), "x").unwrap();
+        let read = |named: Option<&Path>| {
+            let provider_type = ProviderType::parse("dns").unwrap();
+            let version = Version::parse("1.2.0").unwrap();
+            let found = ReleaseFolder::read(&dist, &provider_type, &version, named);
+            found.map(|found| found.manifest.map(|manifest| manifest.text))
+        };
+        assert_eq!(read(None).unwrap(), None);
+        fs::write(top.path().join(SOURCE_MANIFEST), "repository").unwrap();
+        assert_eq!(read(None).unwrap().as_deref(), Some("repository"));
+        fs::write(dist.join("terraform-provider-dns_1.2.0_manifest.json"), "folder").unwrap();
+        assert_eq!(read(None).unwrap().as_deref(), Some("folder"));
+        let named = top.path().join("named.json");
+        let error = read(Some(&named)).unwrap_err();
+        assert!(error.message().contains("named.json` cannot be read"), "{error}");
+        fs::write(&named, "named").unwrap();
+        assert_eq!(read(Some(&named)).unwrap().as_deref(), Some("named"));
     }
 }

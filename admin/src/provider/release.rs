@@ -16,7 +16,7 @@ use stile_protocol::names::{ProviderAddress, ProviderType};
 use terraform_credentials_stile::message::one_line;
 
 use super::ReleaseFolder;
-use super::folder::Archives;
+use super::folder::{Archives, ManifestFile};
 use super::key::PublisherKey;
 use super::repack::repack;
 use super::zip_file::ZipFile;
@@ -33,11 +33,12 @@ pub(crate) struct LocalRelease {
     sums: Option<Sums>,
     signature: Option<Vec<u8>>,
     manifest: Option<String>,
-    protocols: Vec<ProtocolVersion>,
+    /// What the manifest or the publisher says. `None`: what the published version has.
+    protocols: Option<Vec<ProtocolVersion>>,
 }
 
-/// What the registry has published of a version.
-#[derive(Debug, Deserialize)]
+/// What the registry says of a published version.
+#[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Published {
     /// The list of digests.
     sha256sums: String,
@@ -46,6 +47,9 @@ pub(crate) struct Published {
     key_id: String,
     #[serde(default)]
     manifest: Option<String>,
+    /// The versions of the plugin protocol.
+    #[serde(default)]
+    protocols: Value,
 }
 
 /// What the program sends to the registry, except the archives.
@@ -64,7 +68,7 @@ pub(crate) struct ToPublish {
 impl LocalRelease {
     /// Reads and inspects the files of a folder. It repacks tarballs.
     ///
-    /// `wanted` are the protocol versions that the publisher names.
+    /// `wanted` are the protocol versions that the publisher names, and `manifest` is the file.
     ///
     /// # Errors
     ///
@@ -73,13 +77,22 @@ impl LocalRelease {
         folder: &Path,
         address: &ProviderAddress,
         version: &Version,
-        wanted: &[ProtocolVersion],
+        (wanted, manifest): (&[ProtocolVersion], Option<&Path>),
     ) -> Result<Self, CommandError> {
         let provider_type = &address.provider_type;
-        let found = ReleaseFolder::read(folder, provider_type, version)?;
-        let protocols = protocols(found.manifest.as_deref(), wanted)?;
+        let found = ReleaseFolder::read(folder, provider_type, version, manifest)?;
+        let text = found.manifest.as_ref().map(|manifest| manifest.text.as_str());
+        let protocols = protocols(text, wanted)?;
         let sums = found.sums.map(|text| Sums::parse(&text, provider_type, version));
         let sums = sums.transpose().map_err(|error| CommandError::refused(error.to_string()))?;
+        if let Some(sums) = &sums {
+            let name = sums_name(provider_type, version);
+            check_manifest(sums, found.manifest.as_ref(), &name)?;
+        }
+        // A list without a line for a manifest is of a release without a manifest.
+        let manifest = found.manifest.map(|manifest| manifest.text);
+        let manifest =
+            manifest.filter(|_| sums.as_ref().is_none_or(|sums| sums.manifest().is_some()));
         let mut zips = BTreeMap::new();
         match found.archives {
             Archives::Zips(paths) => {
@@ -104,14 +117,14 @@ impl LocalRelease {
             zips,
             sums,
             signature: found.signature,
-            manifest: found.manifest,
+            manifest,
             protocols,
         };
         local.check_digests()?;
         Ok(local)
     }
 
-    /// Checks that the list of digests of the folder has the digest of each file.
+    /// Checks that the list of digests of the folder has the digest of each archive.
     fn check_digests(&self) -> Result<(), CommandError> {
         let Some(sums) = &self.sums else { return Ok(()) };
         let name = sums_name(&self.provider_type, &self.version);
@@ -124,15 +137,7 @@ impl LocalRelease {
             return Err(CommandError::refused(format!("`{name}` {problem} `{}`", zip.name))
                 .hint("build the release again, so that its files and its list belong together"));
         }
-        match (&self.manifest, sums.manifest()) {
-            (Some(text), Some(sha256)) if sha256_of(text) != sha256 => {
-                Err(CommandError::refused(format!("`{name}` has another digest for the manifest")))
-            }
-            (None, Some(_)) => Err(CommandError::refused(format!(
-                "`{name}` has a line for a manifest, and the folder has no such file"
-            ))),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Returns the archives by platform.
@@ -140,9 +145,9 @@ impl LocalRelease {
         &self.zips
     }
 
-    /// Returns the versions of the plugin protocol.
-    pub(crate) fn protocols(&self) -> &[ProtocolVersion] {
-        &self.protocols
+    /// Returns the versions of the plugin protocol, if the manifest or the publisher says them.
+    pub(crate) fn protocols(&self) -> Option<&[ProtocolVersion]> {
+        self.protocols.as_deref()
     }
 
     /// Returns whether the folder has a signed list of digests.
@@ -168,10 +173,13 @@ impl LocalRelease {
     /// A list that the registry already has keeps its signature, so that a repeated publish changes
     /// nothing.
     ///
+    /// The key signs a line that only the registry says only if it signed that line before. Otherwise,
+    /// a hostile registry, or a thief of an earlier key, could get a signature for their own files.
+    ///
     /// # Errors
     ///
-    /// [`CommandError`], if a published platform has other bytes, or if a list that is signed already
-    /// lacks a published platform.
+    /// [`CommandError`], if a published platform has other bytes, if a list that is signed already
+    /// lacks a published platform, or if another key signed a platform that is not here.
     pub(crate) async fn join(
         &self,
         published: Option<&Published>,
@@ -179,6 +187,11 @@ impl LocalRelease {
         now: i64,
     ) -> Result<ToPublish, CommandError> {
         let before = published.map(|published| self.published_sums(published)).transpose()?;
+        let by_this_key = published.is_some_and(|published| published.is_signed_by(key, now));
+        if let (Some(sums), Some(_), false) = (&before, key, by_this_key) {
+            self.check_all_here(sums)?;
+        }
+        let protocols = self.joined_protocols(published, before.as_ref())?;
         let mut files: BTreeMap<Platform, String> =
             before.as_ref().map(|sums| sums.files().clone()).unwrap_or_default();
         let mut new = Vec::new();
@@ -189,9 +202,10 @@ impl LocalRelease {
                 Some(_) => return Err(self.different(platform)),
             }
         }
-        let manifest = self.manifest.clone();
-        let manifest =
-            manifest.or_else(|| published.and_then(|published| published.manifest.clone()));
+        let manifest = match (&self.manifest, published, &before) {
+            (None, Some(published), Some(sums)) => published.checked_manifest(sums)?,
+            (own, ..) => own.clone(),
+        };
         let manifest_sha256 = manifest.as_deref().map(sha256_of);
         let text = match (&self.sums, &before) {
             // Its lines can have another order, and its signature is of this order.
@@ -204,10 +218,67 @@ impl LocalRelease {
         };
         let sums = Sums::parse(text, &self.provider_type, &self.version)
             .map_err(|error| CommandError::refused(error.to_string()))?;
+        let published = published.filter(|_| by_this_key);
         let signature = self.signature_of(&sums, published, key, now).await?;
-        Ok(ToPublish { sums, signature, manifest, protocols: self.protocols.clone(), new })
+        Ok(ToPublish { sums, signature, manifest, protocols, new })
     }
 
+    /// Checks that each file of a list is here too, so that only this machine says what is signed.
+    fn check_all_here(&self, published: &Sums) -> Result<(), CommandError> {
+        let missing = published.files().keys().filter(|platform| !self.zips.contains_key(platform));
+        let missing: Vec<_> = missing.map(|platform| format!("`{platform}`")).collect();
+        let problem = "is published with a signature that the key of this publish did not make";
+        if !missing.is_empty() {
+            return Err(CommandError::refused(format!(
+                "version {} {problem}, and the folder has no archive for {}",
+                self.version,
+                missing.join(", ")
+            ))
+            .hint("publish a folder with all platforms of the version, or a new version if you did not build one of them"));
+        }
+        if published.manifest().is_some() && self.manifest.is_none() {
+            return Err(CommandError::refused(format!(
+                "version {} {problem}, and the folder has no manifest",
+                self.version
+            ))
+            .hint("add the manifest of the version with `--manifest FILE`"));
+        }
+        Ok(())
+    }
+
+    /// Returns the protocol versions of the joined version. Those of a platform that is not here stay.
+    fn joined_protocols(
+        &self,
+        published: Option<&Published>,
+        sums: Option<&Sums>,
+    ) -> Result<Vec<ProtocolVersion>, CommandError> {
+        let before = published.and_then(|published| Manifest::protocols(&published.protocols).ok());
+        let Some(own) = &self.protocols else {
+            return before.ok_or_else(|| {
+                CommandError::usage(
+                    "the folder has no manifest, so nothing says which plugin protocol the provider has",
+                )
+                .hint("use `--protocol 5.0`, `--protocol 6.0` or `--manifest FILE`")
+            });
+        };
+        let is_here = |platform| self.zips.contains_key(platform);
+        let all_here = sums.is_none_or(|sums| {
+            sums.files().keys().all(is_here)
+                && (sums.manifest().is_none() || self.manifest.is_some())
+        });
+        match before {
+            Some(before) if before != *own && !all_here => Err(CommandError::refused(format!(
+                "version {} is published with the protocol versions {}, and this publish has {}",
+                self.version,
+                listed(&before),
+                listed(own)
+            ))
+            .hint("publish a folder with all platforms of the version and its manifest to change them")),
+            _ => Ok(own.clone()),
+        }
+    }
+
+    /// Returns the signature of a list. `published` is signed by the same key.
     async fn signature_of(
         &self,
         sums: &Sums,
@@ -220,10 +291,7 @@ impl LocalRelease {
             let signature = self.signature.clone().filter(|_| of_folder.is_some());
             return signature.ok_or_else(|| self.incomplete(sums.files()));
         };
-        let before = published.filter(|published| {
-            published.sha256sums == sums.text()
-                && published.key_id == key.public().key_id().as_str()
-        });
+        let before = published.filter(|published| published.sha256sums == sums.text());
         match before.and_then(|published| STANDARD.decode(&published.signature).ok()) {
             Some(signature) => Ok(signature),
             None => key.sign(sums.text(), now).await,
@@ -264,31 +332,50 @@ fn sha256_of(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
-/// Returns the protocol versions of the manifest and the flags, which must agree.
+/// Checks that the manifest is the one that a list names.
+fn check_manifest(
+    sums: &Sums,
+    manifest: Option<&ManifestFile>,
+    name: &str,
+) -> Result<(), CommandError> {
+    match (manifest, sums.manifest()) {
+        (Some(ManifestFile { path, text }), Some(sha256)) if sha256_of(text) != sha256 => {
+            let path = one_line(&path.to_string_lossy());
+            Err(CommandError::refused(format!("`{name}` has another digest for `{path}`"))
+                .hint("use `--manifest FILE` with the manifest of this version"))
+        }
+        (None, Some(_)) => Err(CommandError::refused(format!(
+            "`{name}` has a line for a manifest, and neither the folder nor its parent has the file"
+        ))
+        .hint("use `--manifest FILE`")),
+        _ => Ok(()),
+    }
+}
+
+/// Returns protocol versions for a message.
+fn listed(protocols: &[ProtocolVersion]) -> String {
+    protocols.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns the protocol versions of the manifest and the flags, which must agree. `None` if nothing
+/// says them.
 fn protocols(
     manifest: Option<&str>,
     wanted: &[ProtocolVersion],
-) -> Result<Vec<ProtocolVersion>, CommandError> {
+) -> Result<Option<Vec<ProtocolVersion>>, CommandError> {
     let mut wanted = wanted.to_vec();
     wanted.sort_unstable();
     wanted.dedup();
     let Some(text) = manifest else {
-        if wanted.is_empty() {
-            return Err(CommandError::usage(
-                "the folder has no manifest, so nothing says which plugin protocol the provider has",
-            )
-            .hint("use `--protocol 5.0` or `--protocol 6.0`"));
-        }
-        return Ok(wanted);
+        return Ok(Some(wanted).filter(|wanted| !wanted.is_empty()));
     };
-    let listed = Manifest::parse(text).map_err(|error| CommandError::refused(error.to_string()))?;
-    if wanted.is_empty() || wanted == listed {
-        return Ok(listed);
+    let found = Manifest::parse(text).map_err(|error| CommandError::refused(error.to_string()))?;
+    if wanted.is_empty() || wanted == found {
+        return Ok(Some(found));
     }
-    let listed: Vec<_> = listed.iter().map(ToString::to_string).collect();
     Err(CommandError::usage(format!(
         "the manifest has the protocol versions {}, and `--protocol` has others",
-        listed.join(", ")
+        listed(&found)
     )))
 }
 
@@ -324,6 +411,22 @@ impl Published {
         before.is_none_or(|before| {
             (&before.sha256sums, &before.signature) != (&self.sha256sums, &self.signature)
         })
+    }
+
+    /// Returns whether this key signed the list of digests.
+    fn is_signed_by(&self, key: Option<&PublisherKey>, now: i64) -> bool {
+        let (Some(key), Ok(signature)) = (key, STANDARD.decode(&self.signature)) else {
+            return false;
+        };
+        key.public().verify(self.sha256sums.as_bytes(), &signature, now).is_ok()
+    }
+
+    /// Returns the manifest, whose digest the list has.
+    fn checked_manifest(&self, sums: &Sums) -> Result<Option<String>, CommandError> {
+        if self.manifest.as_deref().map(sha256_of).as_deref() == sums.manifest() {
+            return Ok(self.manifest.clone());
+        }
+        Err(CommandError::failed("the registry sent another manifest than its list of digests has"))
     }
 
     /// Returns the id of the key, for a message.

@@ -4,10 +4,12 @@ mod registry;
 
 use std::fs::{self, OpenOptions};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use self::registry::Registry;
+use self::registry::{FLAGS, Registry, sign};
 use crate::broker::http;
+use crate::provider_registry::fixture;
 
 const DNS: &str = "v1/providers/acme/dns";
 const VPC: &str = "v1/modules/acme/vpc/aws";
@@ -97,9 +99,12 @@ fn refused_with(registry: &Registry, problem: &str, case: &str) {
 
 #[test]
 fn a_key_that_did_not_sign_the_version_and_a_private_key_are_refused() {
+    let other = fs::read_to_string(fixture("rsa4096.public.asc")).unwrap();
     for (field, value, problem) in [
         ("key_id", "0000000000000000", "did not send the key that signed it"),
-        ("ascii_armor", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "that is not a public key"),
+        ("ascii_armor", "-----BEGIN PGP PRIVATE KEY BLOCK-----", "sent a bad key: the text has a"),
+        ("ascii_armor", "-----BEGIN PGP PUBLIC KEY BLOCK-----", "sent a bad key: the key must be"),
+        ("ascii_armor", &other, "a key under the id of another"),
     ] {
         let mut registry = Registry::with_packages();
         for platform in ["linux/amd64", "darwin/arm64"] {
@@ -109,6 +114,27 @@ fn a_key_that_did_not_sign_the_version_and_a_private_key_are_refused() {
         }
         refused_with(&registry, problem, field);
     }
+}
+
+#[test]
+fn a_signature_that_no_client_accepts_and_a_further_key_that_is_broken_are_refused() {
+    let details = format!("/{DNS}/1.0.0");
+    for (signature, problem) in [
+        (sign("other digests"), "sent a bad signature: the signature does not match"),
+        ("AAAA".to_owned(), "sent a bad signature: the signature is not a detached"),
+    ] {
+        let mut registry = Registry::with_packages();
+        registry.change(&details, |details| details["signature"] = signature.clone().into());
+        refused_with(&registry, problem, &signature);
+    }
+    let mut registry = Registry::with_packages();
+    for platform in ["linux/amd64", "darwin/arm64"] {
+        registry.change(&format!("{details}/download/{platform}"), |document| {
+            let broken = json!({ "key_id": "0000000000000000", "ascii_armor": "x" });
+            document["signing_keys"]["gpg_public_keys"].as_array_mut().unwrap().push(broken);
+        });
+    }
+    refused_with(&registry, "`acme/dns 1.0.0`: the registry sent a bad key", "a broken key");
 }
 
 #[test]
@@ -214,6 +240,29 @@ fn a_registry_that_fails_in_the_middle_leaves_each_index_as_it_was() {
 }
 
 #[test]
+fn an_interrupted_export_leaves_no_half_file_and_the_next_one_continues() {
+    let registry = Registry::with_packages();
+    let (on_reached, release) =
+        registry.hold("/files/terraform-provider-dns_1.0.0_linux_amd64.zip");
+    let child = registry.machine.start(&format!("export {FLAGS}"));
+    on_reached.recv().unwrap();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), None, "{output:?}");
+    drop(release);
+    let is_archive = |path: &String| path.ends_with(".zip");
+    assert!(registry.tree().iter().all(is_archive), "{:?}", registry.tree());
+    // What a killed program leaves.
+    let partial = "tree/v1/providers/acme/dns/.stile-partial-x";
+    registry.machine.write(partial, "half");
+    registry.exported("--dry-run");
+    assert!(registry.machine.path(partial).exists());
+    registry.exported("");
+    assert!(!registry.machine.path(partial).exists());
+    assert!(registry.file(&format!("{DNS}/versions")).is_some());
+}
+
+#[test]
 fn a_package_leaves_the_index_only_if_the_registry_says_that_it_is_gone() {
     let mut registry = Registry::with_packages();
     registry.exported("");
@@ -285,7 +334,8 @@ fn the_tree_has_relative_urls_and_no_secret_of_the_registry() {
         ]
     );
     for path in registry.tree() {
-        assert!(!registry.file(&path).unwrap().contains("secret"), "{path}");
+        let bytes = fs::read(registry.machine.path("tree").join(&path)).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("secret"), "{path}");
     }
     let download = registry.document(&format!("{DNS}/1.0.0/download/linux/amd64"));
     assert_eq!(download["download_url"], format!("../../files/{name}_linux_amd64.zip"));

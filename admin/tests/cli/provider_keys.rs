@@ -45,7 +45,7 @@ fn kms(key: &'static str, algorithm: &'static str) -> Broker {
                 let signature = signer.sign_prehash(&digest).unwrap().to_vec();
                 json!({ "KeyId": ARN, "Signature": STANDARD.encode(signature) })
             }
-            target => panic!("{target}"),
+            target => unreachable!("{target}"),
         };
         http("200 OK", "x-amzn-requestid: 1\r\n", &answer.to_string())
     })
@@ -64,6 +64,16 @@ fn a_kms_key_signs_and_its_certificate_is_always_the_same() {
     let broker = registry(&state);
     let machine = with_kms(broker.machine(), &kms);
     let export = format!("provider keys export --kms-key {ARN}");
+    machine.write(
+        ".aws/credentials",
+        "[release]\naws_access_key_id = AKIAOFTHEPROFILE\naws_secret_access_key = x\n",
+    );
+    let of_profile = machine.run(&format!("{export} --profile release --timeout 30"));
+    assert_eq!(of_profile.code, 0, "{}", of_profile.stderr);
+    let asked = kms.requests();
+    assert!(asked.iter().all(|request| {
+        request.headers["authorization"].contains("Credential=AKIAOFTHEPROFILE/")
+    }));
     let (first, second) = (machine.run(&export), machine.run(&export));
     assert_eq!((first.code, first.stderr.as_str()), (0, ""));
     assert_eq!(first, second);

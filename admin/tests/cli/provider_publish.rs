@@ -13,26 +13,29 @@ use crate::support::Machine;
 
 const SUMS: &str = "dist/terraform-provider-dns_1.2.0_SHA256SUMS";
 
-fn publish(folder: &str, flags: &str) -> String {
+/// Returns the arguments that publish a folder.
+pub(crate) fn publish(folder: &str, flags: &str) -> String {
     format!("provider publish acme/dns 1.2.0 {folder} {flags} {HOST}")
 }
 
-fn signed_with(name: &str) -> String {
+/// Returns the flag with a private key of the fixtures.
+pub(crate) fn signed_with(name: &str) -> String {
     format!("--key {}", key(name))
 }
 
 fn machine() -> (Broker, Machine) {
-    let broker = Broker::new(|_, _| panic!("the broker receives no request"));
+    let broker = Broker::new(|_, _| unreachable!("the broker receives no request"));
     let machine = broker.machine();
     (broker, machine)
 }
 
-fn public(name: &str) -> String {
+/// Returns a public key of the fixtures.
+pub(crate) fn public(name: &str) -> String {
     std::fs::read_to_string(fixture(name)).unwrap()
 }
 
 /// Returns the lines of the requests without tokens and reads.
-fn writes(broker: &Broker) -> Vec<String> {
+pub(crate) fn writes(broker: &Broker) -> Vec<String> {
     let lines = broker.requests().into_iter().map(|request| request.line);
     lines
         .filter(|line| !line.contains("/v1/token") && !line.starts_with("GET"))
@@ -44,22 +47,33 @@ fn writes(broker: &Broker) -> Vec<String> {
 fn a_folder_that_cannot_be_published_is_refused_with_a_sentence_and_sends_nothing() {
     /// Changes a good folder.
     type Spoil = fn(&Machine);
-    let cases: [(Spoil, &str, i32, &str); 12] = [
+    let cases: [(Spoil, &str, i32, &str); 13] = [
         (
             |machine| {
+                sign_dist(machine, "dist", "other.asc");
                 let manifest = "dist/terraform-provider-dns_1.2.0_manifest.json";
                 std::fs::remove_file(machine.path(manifest)).unwrap();
             },
-            "K",
-            2,
-            "nothing says which plugin protocol the provider has; hint: use `--protocol 5.0`",
+            "K --protocol 5.0",
+            1,
+            "neither the folder nor its parent has the file; hint: use `--manifest FILE`",
+        ),
+        (
+            |machine| {
+                sign_dist(machine, "dist", "other.asc");
+                machine
+                    .write("new.json", r#"{"version":1,"metadata":{"protocol_versions":["6.0"]}}"#);
+            },
+            "K --manifest new.json",
+            1,
+            "SHA256SUMS` has another digest for `new.json`; hint: use `--manifest FILE`",
         ),
         (|_| {}, "K --protocol x", 2, "protocol version `x` must have the form `MAJOR.MINOR`"),
         (|_| {}, "K --protocol 6.0", 2, "the manifest has the protocol versions 5.0, and"),
         (|_| {}, "", 2, "there is no key; hint: use `--key FILE` or `--kms-key ARN`"),
         (
             |machine| {
-                std::fs::remove_file(machine.path("dist").join(zip_name("linux_amd64"))).unwrap()
+                std::fs::remove_file(machine.path("dist").join(zip_name("linux_amd64"))).unwrap();
             },
             "K",
             1,
@@ -76,7 +90,7 @@ fn a_folder_that_cannot_be_published_is_refused_with_a_sentence_and_sends_nothin
         ),
         (
             |machine| {
-                machine.write(SUMS, &format!("{}  {}\n", "0".repeat(64), zip_name("linux_amd64")))
+                machine.write(SUMS, &format!("{}  {}\n", "0".repeat(64), zip_name("linux_amd64")));
             },
             "K",
             1,
@@ -84,7 +98,7 @@ fn a_folder_that_cannot_be_published_is_refused_with_a_sentence_and_sends_nothin
         ),
         (
             |machine| {
-                machine.write(SUMS, &format!("{}  {}\n", "0".repeat(64), zip_name("linux_arm64")))
+                machine.write(SUMS, &format!("{}  {}\n", "0".repeat(64), zip_name("linux_arm64")));
             },
             "K",
             1,
@@ -92,7 +106,8 @@ fn a_folder_that_cannot_be_published_is_refused_with_a_sentence_and_sends_nothin
         ),
         (
             |machine| {
-                machine.write(SUMS, &format!("{}  {}\n\n", "0".repeat(64), zip_name("linux_amd64")))
+                machine
+                    .write(SUMS, &format!("{}  {}\n\n", "0".repeat(64), zip_name("linux_amd64")));
             },
             "K",
             1,
@@ -106,7 +121,7 @@ fn a_folder_that_cannot_be_published_is_refused_with_a_sentence_and_sends_nothin
         ),
         (
             |machine| {
-                std::fs::write(machine.path("dist").join(zip_name("linux_amd64")), "x").unwrap()
+                std::fs::write(machine.path("dist").join(zip_name("linux_amd64")), "x").unwrap();
             },
             "K",
             1,
@@ -321,7 +336,7 @@ fn a_conflict_that_nothing_explains_is_an_error_with_its_sentence() {
     let machine = broker.machine();
     dist(&machine, "dist", &["linux_amd64"]);
     let refusal = http("409 Conflict", "", r#"{"errors":["the version is reserved"]}"#);
-    state.lock().unwrap().first = vec![("/uploads ", refusal.clone()); 3];
+    state.lock().unwrap().first = vec![("/uploads ", refusal); 3];
     let run = machine.run(&publish("dist", &signed_with("other.asc")));
     let start = "error: `acme/dns` 1.2.0 was not published: the version is reserved; hint: run the";
     assert!(run.code == 1 && run.stderr.starts_with(start), "{}", run.stderr);

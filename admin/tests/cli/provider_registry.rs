@@ -35,6 +35,10 @@ pub(crate) struct State {
     pub(crate) announced: Option<Value>,
     /// Answers that come before those of the registry, for the first request whose line has the text.
     pub(crate) first: Vec<(&'static str, String)>,
+    /// Whether clients put archives into a bucket, which is the same server.
+    pub(crate) to_bucket: bool,
+    /// Whether the answer to the next completion is lost.
+    pub(crate) loses_completion: bool,
     /// Changes of the registry by another publisher, after the first request whose line has the text.
     pub(crate) other: Option<(&'static str, Value)>,
 }
@@ -60,6 +64,12 @@ pub(crate) fn registry(state: &Arc<Mutex<State>>) -> Broker {
 fn answer(state: &mut State, request: &Request) -> String {
     let line = request.line.trim_end_matches(" HTTP/1.1").to_owned();
     let (method, path) = line.split_once(' ').unwrap();
+    if let ("PUT", Some((_, name))) = (method, path.rsplit_once('/')) {
+        let (name, query) = name.split_once('?').unwrap();
+        assert_eq!(query, "X-Amz-Signature=secret");
+        state.verified.insert(name.to_owned(), hex::encode(Sha256::digest(&request.body)));
+        return http("200 OK", "", "");
+    }
     let below = path.strip_prefix(VERSION).unwrap();
     match (method, below) {
         ("GET", "") => match &state.published {
@@ -67,7 +77,17 @@ fn answer(state: &mut State, request: &Request) -> String {
             None => http("404 Not Found", "", r#"{"errors":["there is no such version"]}"#),
         },
         ("POST", "/uploads") => begin(state, request),
-        ("POST", "/uploads/u1") => complete(state),
+        ("POST", "/uploads/u1") if state.announced.is_none() => {
+            http("404 Not Found", "", r#"{"errors":["there is no such upload"]}"#)
+        }
+        ("POST", "/uploads/u1") => {
+            let answer = complete(state);
+            if !std::mem::take(&mut state.loses_completion) {
+                return answer;
+            }
+            state.announced = None;
+            http("502 Bad Gateway", "retry-after: 0\r\n", "<html>")
+        }
         ("POST", below) => {
             let name = below.strip_prefix("/uploads/u1/files/").unwrap().to_owned();
             if !request.body.is_empty() {
@@ -108,13 +128,30 @@ fn begin(state: &mut State, request: &Request) -> String {
         }
     }
     let files = body["files"].as_array().unwrap().iter().map(|file| {
-        let name = file["name"].as_str().unwrap();
+        let (name, length) = (file["name"].as_str().unwrap(), &file["bytes"]);
         let line = lines(sums).into_iter().find(|line| line.ends_with(name)).unwrap();
         let is_verified = state.verified.get(name).is_some_and(|sha256| line.starts_with(sha256));
         let status = if is_verified { "verified" } else { "missing" };
-        json!({ "name": name, "sha256": line[..64], "status": status })
+        let mut file = json!({ "name": name, "sha256": line[..64], "status": status });
+        if state.to_bucket && !is_verified {
+            let host = &request.headers["host"];
+            file["url"] = format!("http://{host}/bucket/{name}?X-Amz-Signature=secret").into();
+            // As the signature of a bucket demands, so that the body is not chunked.
+            let bytes = length.to_string();
+            file["headers"] = json!({ "content-length": bytes, "if-none-match": "*" });
+        }
+        file
     });
-    let session = json!({ "upload": "u1", "expires_at": "2999-01-01T00:00:00Z", "files": files.collect::<Vec<_>>() });
+    // Like the registry, it lists the published archives, too.
+    let old = state.published.iter().flat_map(|published| {
+        let file =
+            |line: &str| json!({ "name": line[66..], "sha256": line[..64], "status": "verified" });
+        let old = lines(published["sha256sums"].as_str().unwrap());
+        old.into_iter().map(file).collect::<Vec<_>>()
+    });
+    let files: Vec<Value> = files.chain(old).collect();
+    let expires_at = "2999-01-01T00:00:00Z";
+    let session = json!({ "upload": "u1", "expires_at": expires_at, "files": files });
     state.announced = Some(body);
     http("201 Created", "", &session.to_string())
 }
@@ -129,7 +166,7 @@ fn complete(state: &mut State) -> String {
     state.published = Some(json!({
         "version": "1.2.0", "sha256sums": sums, "signature": body["signature"],
         "key_id": issuer(&STANDARD.decode(body["signature"].as_str().unwrap()).unwrap()),
-        "manifest": body["manifest"],
+        "manifest": body["manifest"], "protocols": body["protocols"],
     }));
     http("201 Created", "", &reply.to_string())
 }
@@ -190,12 +227,43 @@ pub(crate) fn dist(machine: &Machine, folder: &str, platforms: &[&str]) {
     }
 }
 
+/// Writes a repository with a `dist` as GoReleaser leaves it. It has files and folders that belong to
+/// no release, and the list has a line for a manifest that is only in the repository.
+pub(crate) fn goreleaser_dist(machine: &Machine, repository: &str, platforms: &[&str]) {
+    machine.write(&format!("{repository}/terraform-registry-manifest.json"), MANIFEST);
+    for name in ["artifacts.json", "metadata.json", "config.yaml", "CHANGELOG.md"] {
+        machine.write(&format!("{repository}/dist/{name}"), "{}");
+    }
+    let mut sums = String::new();
+    for platform in platforms {
+        let built = format!("terraform-provider-dns_{platform}_v1/terraform-provider-dns_v1.2.0");
+        machine.write(&format!("{repository}/dist/{built}"), platform);
+        let zip = zip(platform);
+        sums += &format!("{}  {}\n", hex::encode(Sha256::digest(&zip)), zip_name(platform));
+        let path = machine.path(repository).join("dist").join(zip_name(platform));
+        std::fs::write(path, zip).unwrap();
+    }
+    let sha256 = hex::encode(Sha256::digest(MANIFEST));
+    sums += &format!("{sha256}  terraform-provider-dns_1.2.0_manifest.json\n");
+    machine.write(&format!("{repository}/dist/{SUMS}"), &sums);
+}
+
+/// The name of the list of digests.
+const SUMS: &str = "terraform-provider-dns_1.2.0_SHA256SUMS";
+
 /// Writes the list of digests of a `dist` folder, and signs it with GnuPG.
 pub(crate) fn sign_dist(machine: &Machine, folder: &str, key: &str) {
-    let sums = "terraform-provider-dns_1.2.0_SHA256SUMS";
+    let script = format!("sha256sum *.zip *.json > {SUMS}");
+    let listed = gnupg(machine).args(["-c", &script]).current_dir(machine.path(folder)).status();
+    assert!(listed.unwrap().success());
+    sign_sums(machine, folder, key);
+}
+
+/// Signs the list of digests in a folder with GnuPG.
+pub(crate) fn sign_sums(machine: &Machine, folder: &str, key: &str) {
     let script = format!(
-        "sha256sum *.zip *.json > {sums} && gpg --batch --quiet --import {} && \
-         gpg --batch --quiet --trust-model always --detach-sign {sums}",
+        "gpg --batch --quiet --import {} && \
+         gpg --batch --quiet --trust-model always --detach-sign {SUMS}",
         fixture(key).display()
     );
     let signed = gnupg(machine).args(["-c", &script]).current_dir(machine.path(folder)).status();

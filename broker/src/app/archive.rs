@@ -57,7 +57,8 @@ pub async fn open_provider_file(
     let keys = broker.tokens.derived(&purpose, &broker.store, now).await?;
     let url = SignedProviderText::open(address, version, file, query, &keys, now)?;
     event.resource(format!("{address}/{version}/{file}"));
-    let content = broker.store.provider_text(&url).await?.ok_or(SignedUrlError::Invalid)?;
+    // The version has another list by now, so the client asks for the download again.
+    let content = broker.store.provider_text(&url).await?.ok_or(SignedUrlError::Expired)?;
     Ok(ProviderFile { content, text: url.text })
 }
 

@@ -40,6 +40,14 @@ pub struct CheckTurn {
 struct Publisher {
     principal: Principal,
     namespace: Namespace,
+    /// Whether it publishes a provider.
+    is_provider: bool,
+}
+
+impl Publisher {
+    fn new(principal: &Principal, namespace: &Namespace, is_provider: bool) -> Self {
+        Self { principal: principal.clone(), namespace: namespace.clone(), is_provider }
+    }
 }
 
 #[derive(Debug)]
@@ -63,17 +71,23 @@ struct State {
 impl CheckTurns {
     /// Waits for a turn. `None` after `LONGEST_WAIT`.
     pub async fn take(&self, principal: &Principal, namespace: &Namespace) -> Option<CheckTurn> {
-        self.take_within(LONGEST_WAIT, principal, namespace).await
+        self.take_within(LONGEST_WAIT, Publisher::new(principal, namespace, false)).await
     }
 
-    /// Waits for a turn for at most that time.
-    pub async fn take_within(
+    /// Waits for a turn for a file of a provider, for at most that time.
+    ///
+    /// Such a file can have 4 GB unpacked, and a check of it can take two minutes. So only one of the
+    /// turns is for providers at any time: otherwise two namespaces could stop all modules.
+    pub async fn take_for_provider(
         &self,
         time: Duration,
         principal: &Principal,
         namespace: &Namespace,
     ) -> Option<CheckTurn> {
-        let publisher = Publisher { principal: principal.clone(), namespace: namespace.clone() };
+        self.take_within(time, Publisher::new(principal, namespace, true)).await
+    }
+
+    async fn take_within(&self, time: Duration, publisher: Publisher) -> Option<CheckTurn> {
         let (give, given) = oneshot::channel();
         lock(&self.0).waiting.push(Waiting { publisher, give });
         give_turns(&self.0);
@@ -122,7 +136,9 @@ impl State {
 
     fn can_run(&self, publisher: &Publisher) -> bool {
         self.running.iter().all(|running| {
-            running.principal != publisher.principal && running.namespace != publisher.namespace
+            running.principal != publisher.principal
+                && running.namespace != publisher.namespace
+                && !(running.is_provider && publisher.is_provider)
         })
     }
 
@@ -191,6 +207,30 @@ mod tests {
             assert!(lock(&turns.0).principals.is_empty(), "nobody waits");
             assert!(lock(&turns.0).namespaces.is_empty());
         }
+    }
+
+    #[tokio::test]
+    async fn files_of_providers_have_one_turn_and_a_module_has_the_other() {
+        let turns = CheckTurns::default();
+        let of = |role: &str, namespace: &str| {
+            let principal = format!("aws:111122223333:role/{role}");
+            let principal = Principal::parse_stored(&principal).unwrap();
+            (principal, namespace.parse::<Namespace>().unwrap())
+        };
+        let provider = |role: &str, namespace: &str| -> Turn<'_> {
+            let (turns, (principal, namespace)) = (&turns, of(role, namespace));
+            Box::pin(
+                async move { turns.take_for_provider(LONGEST_WAIT, &principal, &namespace).await },
+            )
+        };
+        let first = begin(&mut provider("a", "a")).await.unwrap();
+        let mut second = provider("b", "b");
+        assert!(begin(&mut second).await.is_none());
+        let module = begin(&mut take(&turns, "c", "c")).await.expect("a module has a turn");
+        drop(module);
+        assert!(begin(&mut second).await.is_none());
+        drop(first);
+        assert!(begin(&mut second).await.is_some());
     }
 
     #[tokio::test]

@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::authorize::{Bearer, DecideAgainError};
 use super::broker::Broker;
 use super::limits::UploadPermit;
@@ -17,13 +19,17 @@ use stile_core::package::archive::ArchiveLimits;
 use stile_core::package::provider::{AnnouncedRelease, Platform, SignerError};
 use stile_core::package::{ArchiveUpload, UploadError, UploadId, Version};
 use stile_store::{
-    BegunProviderUpload, Blobs, FetchedUpload, PendingProviderUpload, ProviderCompletion,
-    ProviderManifest, Published, StoreError, VerificationTurn,
+    BegunProviderUpload, Blobs, FetchedUpload, NotReplaced, PendingFile, PendingProviderUpload,
+    ProviderCompletion, ProviderManifest, Published, StoreError, VerificationTurn,
 };
 
 /// The longest time that a file waits for its check. The client does not wait for it, and would have to
 /// send the file again. It is shorter than the turn of this file in the store.
 const TURN_WITHIN: Duration = Duration::from_secs(60);
+
+/// The time after which a client gets an answer while its file is verified. Gateways and load balancers
+/// wait 29 seconds or more.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The reason why a version of a provider is not published.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,9 @@ pub enum ProviderUploadError {
     /// The request has no file, and this store has no URL for it.
     #[error("nothing was sent for this file")]
     Nothing,
+    /// An earlier request of the session refused the file, for this reason.
+    #[error("{0}")]
+    Refused(String),
     /// The file is not the one in the list of digests.
     #[error("the file has another size or SHA-256 than announced")]
     NotAnnounced,
@@ -49,6 +58,9 @@ pub enum ProviderUploadError {
     /// The version got another file for this platform meanwhile.
     #[error("the version got another file for `{0}` meanwhile")]
     Different(Platform),
+    /// The list does not replace the published one.
+    #[error(transparent)]
+    NotReplaced(#[from] NotReplaced),
     /// These files are not verified yet.
     #[error("these files are not verified yet: {}", .0.join(", "))]
     Missing(Vec<String>),
@@ -117,7 +129,9 @@ pub async fn begin(
         BegunProviderUpload::Session(_) => event.outcome(Outcome::Begun),
         BegunProviderUpload::Same => event.outcome(Outcome::Unchanged),
         BegunProviderUpload::OverQuota(_) => event.outcome(Outcome::Full),
-        BegunProviderUpload::Stale(_) | BegunProviderUpload::Different(_) => {
+        BegunProviderUpload::Stale(_)
+        | BegunProviderUpload::Different(_)
+        | BegunProviderUpload::NotReplaced(_) => {
             event.outcome(Outcome::Conflict);
         }
         BegunProviderUpload::Unannounced(_) | BegunProviderUpload::TooManyOpen => {}
@@ -131,6 +145,13 @@ pub struct SessionFile {
     pending: PendingProviderUpload,
     name: String,
     _permit: UploadPermit,
+}
+
+impl SessionFile {
+    /// Returns what the session has for the file.
+    pub fn announced(&self) -> Option<&PendingFile> {
+        self.pending.file(&self.name)
+    }
 }
 
 /// Finds the file of an open session.
@@ -201,7 +222,9 @@ pub async fn verify(
         return Ok(verified());
     }
     let now = broker.clock.now();
-    let turn = match broker.store.begin_verification(pending, name, now).await? {
+    let begun = Instant::now();
+    let is_received = received.is_some();
+    let turn = match broker.store.begin_verification(pending, name, is_received, now).await? {
         VerificationTurn::Taken(turn) => turn,
         VerificationTurn::Verified => {
             event.outcome(Outcome::Unchanged);
@@ -211,12 +234,28 @@ pub async fn verify(
             event.outcome(Outcome::Verifying);
             return Ok(FileVerification::InProgress);
         }
+        VerificationTurn::Refused(problem) => return Err(ProviderUploadError::Refused(problem)),
     };
     let done = verify_in_turn(broker, bearer, access, file, received, event).await;
-    broker.store.end_verification(turn).await;
+    let problem = done.as_ref().err().and_then(refusal);
+    let problem = problem.filter(|_| begun.elapsed() >= PATIENCE);
+    broker.store.end_verification(turn, problem).await;
     done?;
     event.outcome(Outcome::Verified);
     Ok(verified())
+}
+
+/// Returns why a verification refused the bytes of a file. `None` for every other error, after which the
+/// same bytes can be good.
+fn refusal(error: &ProviderUploadError) -> Option<String> {
+    let is_of_bytes = match error {
+        ProviderUploadError::NotAnnounced => true,
+        ProviderUploadError::Session(SessionError::Publish(PublishError::Upload(error))) => {
+            matches!(error, UploadError::Archive(_))
+        }
+        _ => false,
+    };
+    is_of_bytes.then(|| error.to_string())
 }
 
 async fn verify_in_turn(
@@ -246,14 +285,18 @@ async fn verify_in_turn(
     let provider = access.address().provider().ok_or(ProviderUploadError::UnknownFile)?;
     let file = {
         let (principal, namespace) = (bearer.principal(), access.address().namespace());
-        let turn = broker.limits.checks.take_within(TURN_WITHIN, principal, namespace);
+        let turn = broker.limits.checks.take_for_provider(TURN_WITHIN, principal, namespace);
         let _turn = turn.await.ok_or(PublishError::NoTurn)?;
         let limits = ArchiveLimits::provider();
         upload.verify_provider(&provider.provider_type, &announced.platform, limits).await?
     };
     // An operator may have deleted the grant meanwhile.
     bearer.decide_again(broker, access, event).await?;
-    broker.store.put_provider_file(pending, name, file, broker.clock.now()).await?;
+    let stored = broker.store.put_provider_file(pending, name, file, broker.clock.now()).await?;
+    if let Some(exceeded) = stored {
+        event.outcome(Outcome::Full);
+        return Err(SessionError::OverQuota(exceeded).into());
+    }
     Ok(())
 }
 
@@ -288,6 +331,10 @@ pub async fn complete(
         ProviderCompletion::Different(platform) => {
             event.outcome(Outcome::Conflict);
             return Err(ProviderUploadError::Different(platform));
+        }
+        ProviderCompletion::NotReplaced(reason) => {
+            event.outcome(Outcome::Conflict);
+            return Err(reason.into());
         }
         ProviderCompletion::Signer(error) => return Err(error.into()),
     };

@@ -26,6 +26,11 @@ pub enum SigningKeysError {
     /// The namespace retired the key before.
     #[error("key {0} was retired before, and cannot be added again")]
     Retired(KeyId),
+    /// The key lacks a part that could sign until now.
+    #[error(
+        "the key {0} lacks a primary key or a subkey that could sign until now, and clients could not verify what that signed"
+    )]
+    Lacks(KeyId),
     /// Another key of the namespace has the same id.
     #[error("another key with the id {0} is there, and clients choose keys by their id")]
     SameId(KeyId),
@@ -125,6 +130,10 @@ pub async fn add(
             event.outcome(Outcome::Unchanged);
             Ok(AddedKey { key, change: KeyChange::Unchanged })
         }
+        KeyAdded::Lacks => {
+            event.outcome(Outcome::Conflict);
+            Err(SigningKeysError::Lacks(key.key_id().clone()))
+        }
         KeyAdded::SameId => {
             event.outcome(Outcome::Conflict);
             Err(SigningKeysError::SameId(key.key_id().clone()))
@@ -153,18 +162,15 @@ pub async fn retire(
     event.requested(format!("-{key_id}{state}"));
     let access = changer(broker, bearer, namespace, event).await?;
     let kept = Kept::new(event, broker.clock.now());
-    match broker.store.retire_signing_key(&access, key_id, compromised, &kept).await? {
-        KeyRetired::Done { versions } => {
-            event.outcome(Outcome::Changed);
-            let versions = versions.iter().map(|(address, version)| format!("{address} {version}"));
-            Ok(RetiredKey { changed: true, versions: versions.collect() })
-        }
-        KeyRetired::Unchanged => {
-            event.outcome(Outcome::Unchanged);
-            Ok(RetiredKey { changed: false, versions: Vec::new() })
-        }
-        KeyRetired::Absent => Err(SigningKeysError::Absent(key_id.clone())),
-    }
+    let (changed, versions) =
+        match broker.store.retire_signing_key(&access, key_id, compromised, &kept).await? {
+            KeyRetired::Done { versions } => (true, versions),
+            KeyRetired::Unchanged { versions } => (false, versions),
+            KeyRetired::Absent => return Err(SigningKeysError::Absent(key_id.clone())),
+        };
+    event.outcome(if changed { Outcome::Changed } else { Outcome::Unchanged });
+    let versions = versions.iter().map(|(address, version)| format!("{address} {version}"));
+    Ok(RetiredKey { changed, versions: versions.collect() })
 }
 
 /// Decides the right to change keys with the grants in the store, because the change outlives the token.

@@ -9,6 +9,7 @@ use stile_protocol::reply::ErrorCode;
 use tokio::time::Instant;
 
 use super::error::ApiError;
+use crate::app::provider_upload::ProviderUploadError;
 use crate::app::publish::{IncomingArchive, PublishError};
 use stile_core::package::{ArchiveUpload, Format, MAX_ARCHIVE, MAX_PROVIDER_FILE, UploadError};
 
@@ -25,14 +26,30 @@ pub(super) struct Accepted {
     largest: u64,
     /// The longest time in minutes for all of it.
     minutes: u64,
+    /// The size in bytes, if the client has announced it.
+    announced: Option<u64>,
 }
 
 impl Accepted {
     /// The archive of a module: the time is enough for 100 MB at about 1 Mbit/s.
-    pub(super) const MODULE: Self = Self { largest: MAX_ARCHIVE, minutes: 15 };
+    pub(super) const MODULE: Self = Self { largest: MAX_ARCHIVE, minutes: 15, announced: None };
 
-    /// The file of one platform of a provider: an upload session ends after that time.
-    pub(super) const PROVIDER_FILE: Self = Self { largest: MAX_PROVIDER_FILE, minutes: 60 };
+    /// The file of one platform of a provider, of the size that the session has for it. A session ends
+    /// after that time.
+    ///
+    /// The exact size stops a client that announces 1 byte, and then has the disk reserve 1 GB for an
+    /// hour in each of its requests.
+    pub(super) const fn provider_file(bytes: u64) -> Self {
+        Self { largest: MAX_PROVIDER_FILE, minutes: 60, announced: Some(bytes) }
+    }
+
+    /// Checks the length that the request announces.
+    fn check_length(self, length: u64) -> Result<(), ApiError> {
+        match self.announced {
+            Some(announced) if announced != length => Err(other_size()),
+            _ => Ok(()),
+        }
+    }
 
     const fn time(self) -> Duration {
         Duration::from_secs(60 * self.minutes)
@@ -73,6 +90,11 @@ impl DirectLimit {
             "begin an upload with `POST …/{version}/uploads`, as `stile-admin module publish` does",
         )
     }
+}
+
+fn other_size() -> ApiError {
+    let message = ProviderUploadError::NotAnnounced.to_string();
+    ApiError::new(ErrorCode::BadArchive, message).hint("send the file that `SHA256SUMS` has")
 }
 
 /// Returns the archive format in the `Content-Type` header.
@@ -135,6 +157,9 @@ async fn receive(
     if length.is_some_and(|length| length > limit.bytes()) {
         return Err(limit.exceeded());
     }
+    if let Some(length) = length {
+        accepted.check_length(length)?;
+    }
     let mut archive = begin(length).map_err(ApiError::publish)?;
     let mut body = request.into_body();
     let begun = Instant::now();
@@ -155,8 +180,12 @@ async fn receive(
             }
             Some(Ok(frame)) => {
                 if let Ok(chunk) = frame.into_data() {
-                    if archive.bytes().saturating_add(chunk.len() as u64) > limit.bytes() {
+                    let received = archive.bytes().saturating_add(chunk.len() as u64);
+                    if received > limit.bytes() {
                         return Err(limit.exceeded());
+                    }
+                    if accepted.announced.is_some_and(|announced| received > announced) {
+                        return Err(other_size());
                     }
                     archive.write(&chunk).await.map_err(ApiError::publish)?;
                     let received = archive.bytes();
@@ -180,6 +209,17 @@ fn too_slow(bytes: u64, after: Duration) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_of_another_size_than_announced_is_refused_before_it_is_read() {
+        let accepted = Accepted::provider_file(7);
+        for length in [0, 6, 8, 1_000_000_000] {
+            let refused = accepted.check_length(length).unwrap_err();
+            assert!(format!("{refused:?}").contains("another size"), "{length}: {refused:?}");
+        }
+        assert!(accepted.check_length(7).is_ok());
+        assert!(Accepted::MODULE.check_length(8).is_ok(), "a module has no announced size");
+    }
 
     #[test]
     fn an_upload_below_the_lowest_speed_ends_after_30_seconds() {

@@ -10,6 +10,7 @@ use crate::app::signing_keys::SigningKeysError;
 use crate::app::upload::SessionError;
 use stile_core::package::provider::{Platform, SignerError};
 use stile_core::package::{PackageAddress, Version};
+use stile_store::NotReplaced;
 
 impl ApiError {
     /// Converts the error of publishing a provider in that namespace.
@@ -30,12 +31,21 @@ impl ApiError {
             ProviderUploadError::NotHere => Self::new(ErrorCode::InvalidRequest, message),
             ProviderUploadError::Nothing => Self::new(ErrorCode::Conflict, message)
                 .hint("send the file as the answer to `POST …/uploads` says, then try again"),
+            ProviderUploadError::Refused(_) => Self::new(ErrorCode::BadArchive, message),
             ProviderUploadError::NotAnnounced => Self::new(ErrorCode::BadArchive, message)
                 .hint("send the file that `SHA256SUMS` has"),
             ProviderUploadError::Stale(_) => Self::new(ErrorCode::Conflict, message)
                 .hint("read the version again, and sign a list with all of its lines"),
             ProviderUploadError::Different(_) => Self::new(ErrorCode::Conflict, message)
                 .hint("a published file never changes; publish the next version"),
+            ProviderUploadError::NotReplaced(NotReplaced::Older) => {
+                Self::new(ErrorCode::Conflict, message)
+                    .hint("sign the list of the published version again, and publish that")
+            }
+            ProviderUploadError::NotReplaced(NotReplaced::Protocols | NotReplaced::Manifest) => {
+                Self::new(ErrorCode::Conflict, message)
+                    .hint("a published version keeps them; publish the next version")
+            }
             ProviderUploadError::Missing(_) => Self::new(ErrorCode::Conflict, message)
                 .hint("verify each with `POST …/uploads/{upload}/files/{file}`, then complete again"),
             ProviderUploadError::Session(error) => Self::upload_session(error, namespace),
@@ -89,6 +99,8 @@ impl ApiError {
             SigningKeysError::Retired(_) => {
                 Self::new(ErrorCode::Conflict, message).hint("make a new key, and add that")
             }
+            SigningKeysError::Lacks(_) => Self::new(ErrorCode::Conflict, message)
+                .hint("add another key, sign the versions again with that, then retire this one"),
             SigningKeysError::SameId(_) => {
                 Self::new(ErrorCode::Conflict, message).hint("make another key, and add that")
             }

@@ -60,7 +60,7 @@ pub use outgoing::{
 };
 pub use package_fault::{CheckedPackage, PackageFault, PackageFaultKind, Relisted};
 pub use provider_answers::{
-    BegunProviderUpload, KeyRetired, PendingFile, PendingProviderUpload, PresignedPut,
+    BegunProviderUpload, KeyRetired, NotReplaced, PendingFile, PendingProviderUpload, PresignedPut,
     ProviderCompletion, ProviderLocations, ProviderManifest, ProviderSession, ProviderVersion,
     SessionFile, SessionFileState, TakenTurn, VerificationTurn,
 };

@@ -23,7 +23,11 @@ pub enum KeyRetired {
         versions: Vec<(ProviderAddress, Version)>,
     },
     /// The key had this state, or is compromised.
-    Unchanged,
+    Unchanged {
+        /// The versions that the key signed, if the request says that it is compromised. An earlier
+        /// request can have stopped before its answer.
+        versions: Vec<(ProviderAddress, Version)>,
+    },
     /// The namespace has no such key.
     Absent,
 }
@@ -109,6 +113,23 @@ impl ProviderManifest {
     }
 }
 
+/// Why a signed list does not replace the one of a published version.
+///
+/// A caller with a stolen token has no private key. It has every signature that was published, and
+/// could otherwise bring an earlier list or key back, or change what no signature covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotReplaced {
+    /// The version is published with other versions of the plugin protocol.
+    #[error("the version is published with other versions of the plugin protocol")]
+    Protocols,
+    /// The version is published with a manifest, which the new list does not have.
+    #[error("the version is published with another manifest")]
+    Manifest,
+    /// The published signature is good, and not older.
+    #[error("the version has a signature of the same time or a later one")]
+    Older,
+}
+
 /// The result of beginning an upload of a version of a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BegunProviderUpload {
@@ -120,6 +141,8 @@ pub enum BegunProviderUpload {
     Stale(Vec<Platform>),
     /// The version is published with another file for this platform.
     Different(Platform),
+    /// The list does not replace the published one.
+    NotReplaced(NotReplaced),
     /// The registry needs the files of these platforms, and the publisher announced none.
     Unannounced(Vec<Platform>),
     /// The version would exceed a limit of the namespace. Nothing began.
@@ -236,6 +259,8 @@ pub enum VerificationTurn {
     Verified,
     /// Another request verifies the file.
     InProgress,
+    /// An earlier request of the session refused the bytes, for this reason. The next one verifies again.
+    Refused(String),
 }
 
 /// The turn to verify a file. Nobody else has it for two minutes.
@@ -245,6 +270,8 @@ pub struct TakenTurn {
     pub(crate) version: Version,
     pub(crate) platform: Platform,
     pub(crate) sha256: String,
+    /// The id of the session.
+    pub(crate) upload: String,
     /// The revision of the record with the turn.
     pub(crate) revision: i64,
     /// Until when the store keeps the record, in Unix seconds.
@@ -263,6 +290,8 @@ pub enum ProviderCompletion {
     Stale(Vec<Platform>),
     /// The version got another file for this platform meanwhile.
     Different(Platform),
+    /// The list does not replace the published one.
+    NotReplaced(NotReplaced),
     /// The key cannot sign any more.
     Signer(SignerError),
 }

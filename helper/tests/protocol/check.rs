@@ -1,4 +1,4 @@
-//! `check`: which installed versions are deprecated, unpublished or yanked, and the exit codes.
+//! `check`: which installed versions are deprecated, withdrawn or compromised, and the exit codes.
 
 use serde_json::{Value, json};
 
@@ -37,6 +37,10 @@ fn registry() -> StubBroker {
             }),
             "/v1/providers/acme/dns/1.0.0" => json!({
                 "unpublished": { "reason": "it drops records", "replacement": "1.1.0" },
+            }),
+            "/v1/providers/acme/dns/0.9.0" => json!({
+                "compromised_key": { "key_id": "F9BA19AD6BE4698A", "at": TIME },
+                "deprecation": { "reason": "old", "replacement": "1.1.0" },
             }),
             "/v1/providers/acme/dns/1.1.0" => json!({ "deprecation": { "reason": "old" } }),
             _ => {
@@ -234,6 +238,21 @@ fn the_providers_of_the_lock_file_are_checked_with_the_modules_and_a_yanked_one_
                  registry.example.com/acme/vpc/aws  1.3.0    published\n\
                  registry.example.com/acme/dns      1.0.0    yanked     1.1.0        it drops records\n";
     assert_eq!(sandbox.run(&["check"]), output(table, "stile: 1 installed version is yanked\n", 1));
+}
+
+#[test]
+fn a_provider_that_a_compromised_key_signed_fails_with_the_key() {
+    let broker = registry();
+    let sandbox = Sandbox::of(&broker);
+    lock(&sandbox, "prod/.terraform.lock.hcl", &[("registry.example.com/acme/dns", "0.9.0")]);
+    let run = sandbox.run(&["check", "prod"]);
+    let row = format!(
+        "registry.example.com/acme/dns  0.9.0    compromised  1.1.0        \
+         the signing key F9BA19AD6BE4698A is compromised since {TIME}"
+    );
+    assert_eq!(run.stdout.lines().nth(1), Some(row.as_str()));
+    let ends = run.stderr.ends_with("stile: 1 installed version is compromised\n");
+    assert!(ends && run.code == 1, "{run:?}");
 }
 
 #[test]

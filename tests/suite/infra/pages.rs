@@ -1,5 +1,6 @@
 //! The tables in the README of the registry module, and the number of its variables.
 
+use stile_core::package::MAX_PROVIDER_FILE;
 use stile_protocol::region::REGIONS;
 use stile_tests::process::programs::workspace;
 use stile_tests::terraform::docs::differences;
@@ -27,4 +28,13 @@ fn the_module_knows_the_regions_that_the_broker_knows() {
     let text = std::fs::read_to_string(workspace().join("infra/registry/regions.tf")).unwrap();
     let named: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
     assert_eq!(named, REGIONS.iter().map(|region| region.name).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_function_has_room_for_the_largest_file_of_a_provider() {
+    let text = std::fs::read_to_string(workspace().join("infra/registry/function.tf")).unwrap();
+    let block = text.split("ephemeral_storage {").nth(1).unwrap();
+    let size = block.split("size = ").nth(1).unwrap().lines().next().unwrap();
+    let room = size.parse::<u64>().unwrap() << 20;
+    assert!(room >= MAX_PROVIDER_FILE + (256 << 20), "{size} MB");
 }

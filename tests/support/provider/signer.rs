@@ -12,8 +12,8 @@ use pgp::packet::{
     Subpacket, SubpacketData, UserId,
 };
 use pgp::types::{
-    KeyDetails as _, KeyVersion, PacketHeaderVersion, Password, PlainSecretParams, PublicParams,
-    SecretParams, Timestamp,
+    Duration, KeyDetails as _, KeyVersion, PacketHeaderVersion, Password, PlainSecretParams,
+    PublicParams, SecretParams, Timestamp,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -22,6 +22,8 @@ pub struct TestSigner {
     key: SecretKey,
     user: String,
     created_at: i64,
+    /// When the key expires, in Unix seconds.
+    expires_at: Option<i64>,
 }
 
 impl TestSigner {
@@ -40,7 +42,13 @@ impl TestSigner {
         let public = PublicKey::from_inner(public.unwrap()).unwrap();
         let secret = PlainSecretParams::EdDSALegacy(eddsa_legacy::SecretKey::Ed25519(secret));
         let key = SecretKey::new(public, SecretParams::Plain(secret)).unwrap();
-        Self { key, user: format!("{name} <{name}@example.com>"), created_at }
+        let user = format!("{name} <{name}@example.com>");
+        Self { key, user, created_at, expires_at: None }
+    }
+
+    /// Lets the key expire at that time in Unix seconds.
+    pub fn expiring(self, at: i64) -> Self {
+        Self { expires_at: Some(at), ..self }
     }
 
     /// Returns the public key as an armored block.
@@ -52,6 +60,11 @@ impl TestSigner {
         let mut config = self.config(SignatureType::CertPositive, self.created_at);
         let flags = Subpacket::regular(SubpacketData::KeyFlags(flags)).unwrap();
         config.hashed_subpackets.push(flags);
+        if let Some(at) = self.expires_at {
+            let lifetime = Duration::from_secs((at - self.created_at).try_into().unwrap());
+            let lifetime = SubpacketData::KeyExpirationTime(lifetime);
+            config.hashed_subpackets.push(Subpacket::regular(lifetime).unwrap());
+        }
         let public = self.key.public_key();
         let signed = config
             .sign_certification(&self.key, public, &Password::empty(), user.tag(), &user)

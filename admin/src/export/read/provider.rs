@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_core::package::provider::{
-    KeyId, Platform, ProtocolVersion, Release, ReleaseFile, SignedSums, Sums,
+    KeyId, Platform, ProtocolVersion, Release, ReleaseFile, SignedSums, SigningKey, Sums,
 };
 use stile_core::package::{MAX_PROVIDER_FILE, Version, is_sha256};
 use stile_protocol::names::ProviderAddress;
@@ -131,7 +131,8 @@ fn release(
     Ok(release)
 }
 
-/// Returns the keys of a version, or why the export leaves it out.
+/// Returns the keys of a version, or why the export leaves it out. The first key verifies the list of
+/// digests.
 ///
 /// Only an answer to a client that installs the version has them. The answer is `410` if the publisher
 /// no longer trusts the key.
@@ -157,12 +158,18 @@ async fn keys(
     if keys.first().is_none_or(|key| key.key_id != release.sums.key_id.as_str()) {
         return Err(wrong(&about, "the registry did not send the key that signed it"));
     }
-    let is_key = |key: &Key| {
-        KeyId::parse(&key.key_id).is_some()
-            && key.ascii_armor.starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----")
-    };
-    if !keys.iter().all(is_key) {
-        return Err(wrong(&about, "the registry sent something that is not a public key"));
+    // One key that a client cannot read makes the whole list unusable.
+    for (at, Key { key_id, ascii_armor }) in keys.iter().enumerate() {
+        let key = SigningKey::read(ascii_armor)
+            .map_err(|error| wrong(&about, format_args!("the registry sent a bad key: {error}")))?;
+        if key.key_id().as_str() != key_id {
+            return Err(wrong(&about, "the registry sent a key under the id of another"));
+        }
+        if at == 0 {
+            key.verify_as_made(release.sums.text.as_bytes(), &release.sums.signature).map_err(
+                |error| wrong(&about, format_args!("the registry sent a bad signature: {error}")),
+            )?;
+        }
     }
     // Only what clients read, and nothing else of the answer: its URLs are secrets.
     let shown = keys.into_iter().map(|Key { key_id, ascii_armor }| {

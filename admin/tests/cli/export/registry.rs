@@ -2,27 +2,55 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pgp::composed::{Deserializable as _, SignedSecretKey};
+use pgp::crypto::hash::HashAlgorithm;
+use pgp::packet::{PacketTrait as _, SignatureConfig, SignatureType, Subpacket, SubpacketData};
+use pgp::types::{KeyDetails as _, Password, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use stile_core::package::provider::SigningKey;
 
 use crate::broker::{Broker, http};
+use crate::provider_registry::fixture;
 use crate::support::{Machine, Run};
 
 /// The flags that select the registry and the folder of every export.
 pub(super) const FLAGS: &str = "--registry-host registry.example.com --out tree";
 
-const ARMOR: &str =
-    "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nx\n-----END PGP PUBLIC KEY BLOCK-----\n";
-
 type Routes = Arc<Mutex<BTreeMap<String, String>>>;
+
+/// Signs a text with the key `ed25519` of the fixtures. Returns the detached signature as base64.
+pub(super) fn sign(text: &str) -> String {
+    let private = std::fs::read_to_string(fixture("ed25519.asc")).unwrap();
+    let key = SignedSecretKey::from_string(&private).unwrap().0.primary_key;
+    let mut config =
+        SignatureConfig::v4(SignatureType::Binary, key.algorithm(), HashAlgorithm::Sha512);
+    let (at, fingerprint) = (Timestamp::from_secs(1_767_225_600), key.fingerprint());
+    for data in
+        [SubpacketData::SignatureCreationTime(at), SubpacketData::IssuerFingerprint(fingerprint)]
+    {
+        config.hashed_subpackets.push(Subpacket::regular(data).unwrap());
+    }
+    let signature = config.sign(&key, &Password::empty(), text.as_bytes()).unwrap();
+    let mut packet = Vec::new();
+    signature.to_writer_with_header(&mut packet).unwrap();
+    STANDARD.encode(packet)
+}
+
+/// A path whose answer waits, with the two ends of the wait.
+type Held = Arc<Mutex<Option<(String, Sender<()>, Receiver<()>)>>>;
 
 /// A registry with a machine that exports it.
 pub(super) struct Registry {
     pub(super) broker: Broker,
     pub(super) machine: Machine,
     routes: Routes,
+    held: Held,
     providers: Vec<String>,
     modules: Vec<String>,
 }
@@ -30,10 +58,15 @@ pub(super) struct Registry {
 impl Registry {
     /// Creates a registry without packages.
     pub(super) fn new() -> Self {
-        let routes = Routes::default();
-        let served = Arc::clone(&routes);
+        let (routes, held) = (Routes::default(), Held::default());
+        let (served, holding) = (Arc::clone(&routes), Arc::clone(&held));
         let broker = Broker::new(move |_, request| {
             let path = request.line.split(' ').nth(1).unwrap().split('?').next().unwrap();
+            let wait = holding.lock().unwrap().take_if(|(held, ..)| held == path);
+            if let Some((_, reached, released)) = wait {
+                let _ = reached.send(());
+                let _ = released.recv();
+            }
             let absent = || http("404 Not Found", "", r#"{"errors":["there is no such thing"]}"#);
             served.lock().unwrap().get(path).cloned().unwrap_or_else(absent)
         });
@@ -41,6 +74,7 @@ impl Registry {
             machine: broker.machine(),
             broker,
             routes,
+            held,
             providers: Vec::new(),
             modules: Vec::new(),
         };
@@ -71,6 +105,14 @@ impl Registry {
     /// Sets the error of a path.
     pub(super) fn refuse(&mut self, path: &str, status: &str, error: &str) {
         self.set(path, http(status, "", &json!({ "errors": [error] }).to_string()));
+    }
+
+    /// Holds the next answer to a path. The first end gets a message when a client asks. The answer
+    /// follows when the second end is dropped.
+    pub(super) fn hold(&self, path: &str) -> (Receiver<()>, Sender<()>) {
+        let ((reached, on_reached), (release, released)) = (channel(), channel());
+        *self.held.lock().unwrap() = Some((path.to_owned(), reached, released));
+        (on_reached, release)
     }
 
     /// Returns the whole answer to a path.
@@ -144,6 +186,8 @@ impl Registry {
     fn provider_version(&mut self, address: &str, version: &str, platforms: &[&str]) {
         let base = format!("/v1/providers/{address}/{version}");
         let of_type = address.split_once('/').unwrap().1;
+        let armor = std::fs::read_to_string(fixture("ed25519.public.asc")).unwrap();
+        let key_id = SigningKey::read(&armor).unwrap().key_id().as_str().to_owned();
         let (mut sums, mut shown) = (String::new(), Vec::new());
         for platform in platforms {
             let (os, arch) = platform.split_once('_').unwrap();
@@ -155,7 +199,7 @@ impl Registry {
                 "os": os, "arch": arch, "sha256": sha256, "h1": "h1:x=", "bytes": text.len(),
             }));
             self.set(&format!("/files/{name}"), http("200 OK", "", &text));
-            let key = json!({ "key_id": "F9BA19AD6BE4698A", "ascii_armor": ARMOR });
+            let key = json!({ "key_id": key_id, "ascii_armor": armor });
             let download = json!({
                 "download_url": format!("/files/{name}?token=secret"),
                 "shasums_url": "/sums?token=secret",
@@ -165,7 +209,7 @@ impl Registry {
         }
         let details = json!({
             "version": version, "protocols": ["5.0"], "platforms": shown, "sha256sums": sums,
-            "signature": "c2lnbmF0dXJl", "key_id": "F9BA19AD6BE4698A", "manifest": null,
+            "signature": sign(&sums), "key_id": key_id, "manifest": null,
         });
         self.ok(&base, &details);
     }

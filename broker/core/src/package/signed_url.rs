@@ -123,6 +123,9 @@ pub struct SignedProviderText {
     pub version: Version,
     /// Which of the files.
     pub text: ProviderText,
+    /// [`SignedSums::digest`](super::provider::SignedSums::digest) of the list and its signature. A client
+    /// asks for both one after the other, and must not get the list of one and the signature of another.
+    pub digest: String,
     /// Expiry in Unix seconds.
     pub expires_at: i64,
 }
@@ -135,10 +138,11 @@ impl SignedProviderText {
     pub fn to_location(&self, keys: &DerivedKeys) -> Option<String> {
         let mac = mac(keys, &keys.current, &self.message())?;
         Some(format!(
-            "{PROVIDER_PREFIX}{}/{}/{}?expires={}&kid={}&signature={}",
+            "{PROVIDER_PREFIX}{}/{}/{}?digest={}&expires={}&kid={}&signature={}",
             self.address,
             self.version,
             self.file_name(),
+            self.digest,
             self.expires_at,
             keys.current.as_str(),
             hex::encode(mac.finalize().into_bytes()),
@@ -163,6 +167,7 @@ impl SignedProviderText {
             address: address.parse().map_err(|_| SignedUrlError::Invalid)?,
             version: Version::parse(version).map_err(|_| SignedUrlError::Invalid)?,
             text: ProviderText::Sums,
+            digest: unique_parameter(query, "digest")?.to_owned(),
             expires_at: signed.expires_at,
         };
         if url.file_name() != file {
@@ -184,8 +189,8 @@ impl SignedProviderText {
     }
 
     fn message(&self) -> String {
-        let Self { address, version, expires_at, .. } = self;
-        format!("provider\n{address}\n{version}\n{}\n{expires_at}", self.file_name())
+        let Self { address, version, digest, expires_at, .. } = self;
+        format!("provider\n{address}\n{version}\n{}\n{digest}\n{expires_at}", self.file_name())
     }
 }
 
@@ -265,6 +270,27 @@ mod tests {
             Ok(url),
             "clients sort the query and remove the checksum"
         );
+    }
+
+    #[test]
+    fn a_signed_url_of_a_list_is_valid_for_this_list_and_its_signature_only() {
+        let keys = keys_of_a_registry();
+        let url = SignedProviderText {
+            address: "acme/dns".parse().unwrap(),
+            version: Version::parse("1.0.0").unwrap(),
+            text: ProviderText::Signature,
+            digest: "ab".repeat(32),
+            expires_at: 1000,
+        };
+        let location = url.to_location(&keys).unwrap();
+        let (path, query) = location.split_once('?').unwrap();
+        let file = path.rsplit('/').next().unwrap();
+        let open =
+            |query: &str| SignedProviderText::open("acme/dns", "1.0.0", file, query, &keys, 9);
+        assert_eq!(open(query), Ok(url));
+        for other in [query.replace("abab", "abac"), query.replace("digest=", "x=")] {
+            assert_eq!(open(&other), Err(SignedUrlError::Invalid), "{other}");
+        }
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Window {
 
     /// Returns the answer with these packages, in the field of that name. `more` says whether another
     /// page follows.
-    pub(super) fn answer(self, field: &str, packages: Vec<Value>, more: bool) -> Json<Value> {
+    pub(super) fn answer(self, field: &str, packages: &[Value], more: bool) -> Json<Value> {
         let Self { offset, limit } = self;
         let mut meta = json!({ "limit": limit, "current_offset": offset });
         if more {
@@ -110,5 +110,5 @@ async fn summaries<P: ListedPackages>(
     let window = Window::new(offset, limit);
     let found = P::list(broker, bearer, namespace, window).await;
     let (packages, more) = found.map_err(|error| ApiError::catalogue(error, P::absent))?;
-    Ok(window.answer(&format!("{}s", P::KIND), packages, more))
+    Ok(window.answer(&format!("{}s", P::KIND), &packages, more))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::HttpBody as _;
@@ -16,7 +15,9 @@ use super::package_path::{PackagePath as _, PathResult, ProviderPath};
 use super::publication::{PublishReply, bad_name, reply};
 use crate::app::Broker;
 use crate::app::authorize::Bearer;
-use crate::app::provider_upload::{self, FileVerification, ProviderUploadError};
+use crate::app::provider_upload::{
+    self, FileVerification, PATIENCE, ProviderUploadError, SessionFile,
+};
 use crate::app::publish::IncomingArchive;
 use crate::http::archive_body::{Accepted, check_zip, read_archive};
 use crate::http::decision::{Credential, conclude};
@@ -32,10 +33,6 @@ use stile_store::{BegunProviderUpload, ProviderSession, Published, SessionFileSt
 /// Maximum length of the body that begins a session, in bytes. It has the list of digests, in which JSON
 /// escapes each line break, and the names of the files again.
 const MAX_ANNOUNCEMENT: usize = 192 * 1024;
-
-/// The time after which a request for a verification is answered while that goes on. Gateways and load
-/// balancers wait 29 seconds or more.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The value of `Retry-After` while a file is verified, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
@@ -81,6 +78,9 @@ async fn session(
         BegunProviderUpload::Stale(missing) => Err(ApiError::stale(&address, &version, &missing)),
         BegunProviderUpload::Different(platform) => {
             Err(ApiError::other_file(&address, &version, &platform))
+        }
+        BegunProviderUpload::NotReplaced(reason) => {
+            Err(ApiError::provider_upload(reason.into(), namespace))
         }
         BegunProviderUpload::Unannounced(missing) => Err(ApiError::unannounced(&missing)),
         BegunProviderUpload::OverQuota(exceeded) => {
@@ -132,7 +132,7 @@ pub async fn verify(
         let namespace = access.address().namespace();
         let failed = |error| ApiError::provider_upload(error, namespace);
         let file = found.await.map_err(failed)?;
-        let upload = read_file(&broker, request, failed).await?;
+        let upload = read_file(&broker, &file, request, failed).await?;
         Ok((access, name, file, upload))
     };
     let (access, name, file, upload) = match Box::pin(received).await {
@@ -165,9 +165,10 @@ pub async fn verify(
     })
 }
 
-/// Reads the file from the body. `None` if there is no body.
+/// Reads the file from the body. `None` if there is no body, or if the registry has the file.
 async fn read_file(
     broker: &Broker,
+    file: &SessionFile,
     request: Request,
     failed: impl Fn(ProviderUploadError) -> ApiError,
 ) -> Result<Option<ArchiveUpload>, ApiError> {
@@ -184,8 +185,11 @@ async fn read_file(
         return Err(failed(ProviderUploadError::NotHere));
     }
     check_zip(request.headers())?;
+    let announced = file.announced().filter(|announced| !announced.is_verified);
+    let Some(announced) = announced else { return Ok(None) };
+    let accepted = Accepted::provider_file(announced.bytes);
     let begin = |announced| IncomingArchive::begin_provider_file(broker, announced);
-    read_archive(request, Accepted::PROVIDER_FILE, begin).await.map(Some)
+    read_archive(request, accepted, begin).await.map(Some)
 }
 
 /// `POST /v1/providers/{namespace}/{type}/{version}/uploads/{upload}`.

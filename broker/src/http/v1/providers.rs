@@ -134,6 +134,11 @@ fn render(address: &ProviderAddress, version: &Version, details: &ProviderVersio
             "bytes": file.bytes,
         })
     };
+    let key_id = &release.sums.key_id;
+    let compromised = details
+        .keys
+        .compromised_at(key_id)
+        .map(|at| json!({ "key_id": key_id.as_str(), "at": rfc3339(at) }));
     let mut shown = json!({
         "id": format!("{address}/{version}"),
         "namespace": address.namespace,
@@ -148,7 +153,8 @@ fn render(address: &ProviderAddress, version: &Version, details: &ProviderVersio
         "sha256": release.sha256(),
         "sha256sums": release.sums.text,
         "signature": STANDARD.encode(&release.sums.signature),
-        "key_id": release.sums.key_id.as_str(),
+        "key_id": key_id.as_str(),
+        "compromised_key": compromised,
         "manifest": release.manifest,
     });
     life_of(&details.life, &mut shown);

@@ -69,7 +69,7 @@ pub async fn modules(
             shown["description"] = module.description.into();
             shown
         });
-        Ok(window.answer("modules", modules.collect(), found.more))
+        Ok(window.answer("modules", &modules.collect::<Vec<_>>(), found.more))
     }
     .await;
     conclude(draft, answer)

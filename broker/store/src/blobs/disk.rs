@@ -1,7 +1,7 @@
 //! Archives as files named by digest. A file is written under a temporary name, synced and renamed,
 //! and never changes afterwards.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -252,6 +252,28 @@ impl Disk {
             }
             drop(lock);
             Ok(repaired)
+        })
+        .await
+    }
+
+    /// Deletes the zip archives with these digests that were written until then. Returns their number.
+    pub(crate) async fn delete_waited(
+        &self,
+        lock: SweepLock,
+        digests: BTreeSet<String>,
+        written_until: i64,
+    ) -> Result<usize, StoreError> {
+        let folder = Arc::clone(&self.folder);
+        blocking(move || {
+            let paths = digests.iter().map(|sha256| folder.join(archive_path(sha256, Format::Zip)));
+            let deleted = paths.filter(|path| {
+                let is_old =
+                    fs::symlink_metadata(path).is_ok_and(|file| file.mtime() <= written_until);
+                is_old && fs::remove_file(path).is_ok()
+            });
+            let deleted = deleted.count();
+            drop(lock);
+            Ok(deleted)
         })
         .await
     }

@@ -39,6 +39,7 @@ pub(crate) mod stored_object;
 mod tests;
 mod uploads;
 pub(crate) mod usage;
+pub(crate) mod waiting_file;
 mod webhooks;
 
 use bytes::Bytes;

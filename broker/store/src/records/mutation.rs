@@ -26,8 +26,8 @@ use super::model::{
     CountedUsage, LeaseRecord, OpenUploads, PackageRecord, PrincipalGrants, Quota,
     RecordedNamespace, Revision, RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
-use super::provider_files::{WaitingFile, WaitingKey};
 use super::stored_object::StoredObject;
+use super::waiting_file::{WaitingFile, WaitingKey};
 use crate::outgoing::SendingState;
 use crate::{Delivery, Destination, NamespaceRecord, NamespaceUsage, Webhook};
 

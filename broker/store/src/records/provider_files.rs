@@ -1,17 +1,17 @@
 //! The rules of files that wait for the version of a provider: each is verified by one request at a
 //! time, and stays verified for a day, so that a later session need not send it again.
 
-use stile_core::package::provider::{Platform, ReleaseFile};
+use stile_core::package::provider::ReleaseFile;
 use stile_core::package::{PackageAddress, Version};
-
-use serde_json::{Value, json};
+use stile_protocol::names::Namespace;
 
 use super::Records;
 use super::model::Revision;
 use super::mutation::{Mutation, Outcome};
 use super::retention::MARGIN;
+use super::waiting_file::{WaitingBytes, WaitingFile, WaitingKey, WaitingState};
 use crate::retry::Retry;
-use crate::{StoreError, TakenTurn};
+use crate::{QuotaExceeded, StoreError, TakenTurn};
 
 /// The time for which a verified file waits for its version, in seconds. A publisher can repeat a
 /// publish that stopped on the day before.
@@ -23,61 +23,6 @@ const KEPT_FOR: i64 = 24 * 3600;
 /// request takes the turn only after this time.
 const VERIFIED_WITHIN: i64 = 120;
 
-/// The file of one platform of a version, which is not published yet.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct WaitingKey {
-    pub(crate) platform: Platform,
-    /// SHA-256 in lower-case hexadecimal.
-    pub(crate) sha256: String,
-}
-
-/// How far the registry is with a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum WaitingState {
-    /// A request verifies the file until then, in Unix seconds. By default, none does.
-    Verifying(i64),
-    /// The file is verified, and at its place.
-    Verified(ReleaseFile),
-}
-
-/// A file that waits, as the backend found it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct WaitingFile {
-    pub(crate) revision: Revision,
-    pub(crate) state: WaitingState,
-    /// Until when the file counts as verified, in Unix seconds.
-    pub(crate) keep_until: i64,
-}
-
-impl WaitingFile {
-    /// Returns the text for the store. [`WaitingFile::read`] reads it.
-    pub(crate) fn to_text(&self) -> String {
-        match &self.state {
-            WaitingState::Verifying(until) => json!({ "verifying_until": until }),
-            WaitingState::Verified(file) => json!({ "verified": file }),
-        }
-        .to_string()
-    }
-
-    /// Reads the text from the store. `None` if it is malformed.
-    pub(crate) fn read(revision: Revision, text: &str, keep_until: i64) -> Option<Self> {
-        let json: Value = serde_json::from_str(text).ok()?;
-        let state = match (json.get("verified"), json.get("verifying_until")) {
-            (Some(file), _) => WaitingState::Verified(serde_json::from_value(file.clone()).ok()?),
-            (None, until) => WaitingState::Verifying(until?.as_i64()?),
-        };
-        Some(Self { revision, state, keep_until })
-    }
-
-    /// Returns the file, if it is verified and still waits.
-    pub(crate) fn verified(&self, now: i64) -> Option<&ReleaseFile> {
-        match &self.state {
-            WaitingState::Verified(file) if now < self.keep_until => Some(file),
-            WaitingState::Verified(_) | WaitingState::Verifying(_) => None,
-        }
-    }
-}
-
 /// The turn to verify a file.
 #[derive(Debug)]
 pub(crate) enum Turn {
@@ -87,6 +32,8 @@ pub(crate) enum Turn {
     Verified,
     /// Another request has it.
     InProgress,
+    /// An earlier request of this session refused the bytes, for this reason.
+    Refused(String),
 }
 
 impl Records {
@@ -102,6 +49,43 @@ impl Records {
         }
     }
 
+    /// Returns the bytes of the verified files that wait for versions of a namespace, without those that
+    /// `except` selects by address, version and key.
+    ///
+    /// They count against the limit of the namespace: otherwise sessions that nobody completes would
+    /// fill the disk without one. A table has no index of them. There, only the number of open sessions
+    /// limits them.
+    pub(crate) async fn waiting_bytes(
+        &self,
+        namespace: &Namespace,
+        except: impl Fn(&WaitingBytes) -> bool,
+        now: i64,
+    ) -> Result<u64, StoreError> {
+        let Self::Sqlite(sqlite) = self else { return Ok(0) };
+        let found = sqlite.waiting_bytes(namespace, now).await?;
+        let counted = found.iter().filter(|file| !except(file));
+        Ok(counted.fold(0, |sum, file| sum.saturating_add(file.bytes)))
+    }
+
+    /// Returns the limit of the namespace that a file exceeds which was verified for a version.
+    pub(crate) async fn waiting_exceeds(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        (key, bytes): (&WaitingKey, u64),
+        now: i64,
+    ) -> Result<Option<QuotaExceeded>, StoreError> {
+        let Self::Sqlite(sqlite) = self else { return Ok(None) };
+        let namespace = address.namespace();
+        let (_, quota) = sqlite.open_uploads(namespace).await?;
+        let Some(quota) = quota else { return Ok(None) };
+        let (of, version) = (address.to_string(), version.to_string());
+        let is_this =
+            |file: &WaitingBytes| file.address == of && file.version == version && file.key == *key;
+        let waiting = self.waiting_bytes(namespace, is_this, now).await?;
+        Ok(quota.with(waiting).exceeded_by_bytes(bytes))
+    }
+
     async fn waiting_file(
         &self,
         address: &PackageAddress,
@@ -112,43 +96,65 @@ impl Records {
         Ok(found.into_iter().find(|(of, _)| of == key).map(|(_, file)| file))
     }
 
-    /// Takes the turn to verify a file, unless another request has it.
+    /// Takes the turn to verify a file, unless another request has it. `is_there` says whether a verified
+    /// file is at its place. `upload` is the session, if it could have the answer to an earlier request:
+    /// it gets the reason of a refusal once, and then the file is verified again.
     pub(crate) async fn take_turn(
         &self,
         address: &PackageAddress,
         version: &Version,
         key: &WaitingKey,
+        (upload, is_there): (Option<&str>, impl Fn(&ReleaseFile) -> bool),
         now: i64,
     ) -> Result<Turn, StoreError> {
         let mut retry = Retry::default();
         loop {
             let found = self.waiting_file(address, version, key).await?;
             match &found {
-                Some(file) if file.verified(now).is_some() => return Ok(Turn::Verified),
+                Some(file) if file.verified(now).is_some_and(&is_there) => {
+                    return Ok(Turn::Verified);
+                }
                 Some(WaitingFile { state: WaitingState::Verifying(until), .. }) if now < *until => {
                     return Ok(Turn::InProgress);
                 }
                 _ => {}
             }
+            let refused = match &found {
+                Some(WaitingFile {
+                    state: WaitingState::Refused { upload: of, problem }, ..
+                }) => (Some(of.as_str()) == upload).then(|| problem.clone()),
+                _ => None,
+            };
             let before = found.map_or_else(Revision::default, |found| found.revision);
+            let until = if refused.is_some() { 0 } else { now.saturating_add(VERIFIED_WITHIN) };
             let taken = WaitingFile {
                 revision: Revision(before.0.saturating_add(1)),
-                state: WaitingState::Verifying(now.saturating_add(VERIFIED_WITHIN)),
+                state: WaitingState::Verifying(until),
                 keep_until: now.saturating_add(VERIFIED_WITHIN),
             };
             let put = put(address, version, key, before, taken.clone(), now);
-            match self.commit(vec![put]).await? {
-                Outcome::Done => return Ok(Turn::Taken(taken)),
+            match (self.commit(vec![put]).await?, refused) {
+                (Outcome::Done, Some(problem)) => return Ok(Turn::Refused(problem)),
+                (Outcome::Done, None) => return Ok(Turn::Taken(taken)),
                 _ => retry.wait().await?,
             }
         }
     }
 
-    /// Gives the turn back, if this request still has it.
-    pub(crate) async fn give_turn_back(&self, turn: TakenTurn) -> Result<(), StoreError> {
-        let TakenTurn { address, version, platform, sha256, revision, keep_until } = turn;
+    /// Gives the turn back, if this request still has it. `problem` is why it refused the bytes, for the
+    /// next request of the session.
+    pub(crate) async fn give_turn_back(
+        &self,
+        turn: TakenTurn,
+        problem: Option<String>,
+    ) -> Result<(), StoreError> {
+        let TakenTurn { address, version, platform, sha256, upload, revision, keep_until } = turn;
         let before = Revision(revision);
-        let ended = WaitingFile { revision: before, state: WaitingState::Verifying(0), keep_until };
+        let state = match problem {
+            Some(problem) => WaitingState::Refused { upload, problem },
+            None => WaitingState::Verifying(0),
+        };
+        let ended = WaitingFile { revision: before, state, keep_until };
         let key = WaitingKey { platform, sha256 };
         let put = put(&address, &version, &key, before, ended, 0);
         self.commit_with_retries(vec![put]).await.map(drop)
@@ -198,31 +204,5 @@ fn put(
         before,
         after,
         forget_before: now.saturating_sub(MARGIN),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_waiting_file_is_read_as_it_was_written_and_counts_until_its_time() {
-        let file = ReleaseFile {
-            sha256: "ab".repeat(32),
-            h1: "h1:x=".to_owned(),
-            bytes: 7,
-            object_version: Some("v".to_owned()),
-        };
-        for state in [WaitingState::Verifying(7), WaitingState::Verified(file)] {
-            let waiting = WaitingFile { revision: Revision(3), state, keep_until: 9 };
-            let read = WaitingFile::read(Revision(3), &waiting.to_text(), 9);
-            assert_eq!(read.as_ref(), Some(&waiting));
-            let is_verified = matches!(waiting.state, WaitingState::Verified(_));
-            assert_eq!(waiting.verified(8).is_some(), is_verified);
-            assert_eq!(waiting.verified(9), None);
-        }
-        for bad in ["", "{}", r#"{"verified":{}}"#, r#"{"verifying_until":"x"}"#] {
-            assert_eq!(WaitingFile::read(Revision(1), bad, 9), None, "{bad}");
-        }
     }
 }

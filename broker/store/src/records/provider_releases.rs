@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use stile_core::audit::{self, Chain, Kept};
-use stile_core::package::provider::{NotIncluded, Platform, Release, ReleaseFile};
+use stile_core::package::provider::{NamespaceKeys, NotIncluded, Platform, Release, ReleaseFile};
 use stile_core::package::{Life, PackageAddress, SearchText, Version};
 
 use super::model::{Content, VersionRecord};
@@ -14,7 +14,7 @@ use super::packages::MAX_VERSIONS;
 use super::signing_keys::StoredKeys;
 use super::{Records, package_document};
 use crate::retry::Retry;
-use crate::{ProviderCompletion, ProviderManifest, Published, StoreError};
+use crate::{NotReplaced, ProviderCompletion, ProviderManifest, Published, StoreError};
 
 /// A version that a publisher completes.
 #[derive(Debug)]
@@ -39,21 +39,41 @@ pub(crate) enum ReleaseChange {
     Stale(Vec<Platform>),
     /// The list has another digest for this platform.
     Different(Platform),
+    /// The list does not replace the published one.
+    NotReplaced(NotReplaced),
 }
 
-/// Compares a new list with a published version.
-pub(crate) fn change_of(published: &Release, manifest: &ProviderManifest) -> ReleaseChange {
+/// Compares a new list, which an active key signed, with a published version.
+pub(crate) fn change_of(
+    published: &Release,
+    manifest: &ProviderManifest,
+    keys: &NamespaceKeys,
+    now: i64,
+) -> ReleaseChange {
     match manifest.sums.includes(published) {
-        Err(NotIncluded::Missing(platforms)) => ReleaseChange::Stale(platforms),
-        Err(NotIncluded::Different(platform)) => ReleaseChange::Different(platform),
-        Ok(()) => {
-            // A signature of the same list by the same key says nothing new.
-            let same = published.sums.text == manifest.sums.text()
-                && published.sums.key_id == manifest.key_id
-                && published.protocols == manifest.protocols
-                && published.manifest == manifest.manifest;
-            if same { ReleaseChange::Same } else { ReleaseChange::Grows }
-        }
+        Err(NotIncluded::Missing(platforms)) => return ReleaseChange::Stale(platforms),
+        Err(NotIncluded::Different(platform)) => return ReleaseChange::Different(platform),
+        Ok(()) => {}
+    }
+    if published.protocols != manifest.protocols {
+        return ReleaseChange::NotReplaced(NotReplaced::Protocols);
+    }
+    if published.manifest.is_some() && published.manifest != manifest.manifest {
+        return ReleaseChange::NotReplaced(NotReplaced::Manifest);
+    }
+    // A signature of the same list by the same key says nothing new, unless clients reject the old one.
+    if published.sums.text == manifest.sums.text()
+        && published.sums.key_id == manifest.key_id
+        && (published.sums.signature == manifest.signature
+            || keys.still_verifies(&published.sums, now))
+    {
+        return ReleaseChange::Same;
+    }
+    let has_more = manifest.sums.files().len() > published.files.len();
+    if has_more || keys.may_replace(&published.sums, &manifest.signature, now) {
+        ReleaseChange::Grows
+    } else {
+        ReleaseChange::NotReplaced(NotReplaced::Older)
     }
 }
 
@@ -81,15 +101,18 @@ impl Records {
     }
 
     /// Adds a version of a provider, or lets it grow, and lists it, in one commit. `event` keeps the
-    /// event of it, if there is a listener.
+    /// event of it, if there is a listener. `put_sums` puts the signed list to its place. It runs only if
+    /// nothing refuses the version, because nobody deletes what a refused completion leaves there.
     pub(crate) async fn put_release(
         &self,
         new: &NewRelease<'_>,
+        put_sums: impl Future<Output = Result<(), StoreError>> + Send,
         event: Option<KeptEvent>,
         kept: &Kept,
     ) -> Result<ProviderCompletion, StoreError> {
         let NewRelease { address, version, manifest, .. } = *new;
         let namespace = address.namespace();
+        let mut put_sums = Some(Box::pin(put_sums));
         let mut retry = Retry::default();
         loop {
             let (existing, keys) = self.version_and_keys(address, version).await?;
@@ -98,7 +121,7 @@ impl Records {
                 return Ok(ProviderCompletion::Signer(error));
             }
             let before = existing.as_ref().map(release_of).transpose()?;
-            match before.map(|before| change_of(before, manifest)) {
+            match before.map(|before| change_of(before, manifest, &keys.keys, kept.at())) {
                 Some(ReleaseChange::Same) => {
                     return Ok(ProviderCompletion::Published(Published::Same));
                 }
@@ -107,6 +130,9 @@ impl Records {
                 }
                 Some(ReleaseChange::Different(platform)) => {
                     return Ok(ProviderCompletion::Different(platform));
+                }
+                Some(ReleaseChange::NotReplaced(reason)) => {
+                    return Ok(ProviderCompletion::NotReplaced(reason));
                 }
                 Some(ReleaseChange::Grows) | None => {}
             }
@@ -173,6 +199,9 @@ impl Records {
             } else {
                 (audit::Outcome::Changed, Published::Replaced)
             };
+            if let Some(put_sums) = put_sums.take() {
+                put_sums.await?;
+            }
             let chain = Chain::from(namespace);
             match self.commit_audited(&chain, mutations, kept, outcome).await? {
                 Outcome::Done => {

@@ -19,6 +19,12 @@ use crate::{LimitsChange, LimitsSet, NamespaceLimits, NamespaceUsage, QuotaExcee
 pub(super) const LIMITS: [&str; 2] = ["max_bytes", "max_versions"];
 
 impl Quota {
+    /// Returns the quota with so many more used bytes.
+    pub(crate) const fn with(mut self, bytes: u64) -> Self {
+        self.used.bytes = self.used.bytes.saturating_add(bytes);
+        self
+    }
+
     /// Returns the limit that so many more bytes would exceed, or one more version if it `is_new`.
     pub(crate) fn exceeded(&self, bytes: u64, is_new: bool) -> Option<QuotaExceeded> {
         if is_new { self.exceeded_by(bytes) } else { self.exceeded_by_bytes(bytes) }

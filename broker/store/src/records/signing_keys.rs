@@ -69,7 +69,11 @@ impl Records {
             let outcome = match added {
                 KeyAdded::Added => audit::Outcome::Created,
                 KeyAdded::Renewed => audit::Outcome::Changed,
-                KeyAdded::Unchanged | KeyAdded::Retired | KeyAdded::SameId | KeyAdded::Full => {
+                KeyAdded::Unchanged
+                | KeyAdded::Retired
+                | KeyAdded::Lacks
+                | KeyAdded::SameId
+                | KeyAdded::Full => {
                     return Ok(added);
                 }
             };
@@ -114,7 +118,7 @@ impl Records {
         }
         Ok(match retirement {
             Retirement::Done => KeyRetired::Done { versions },
-            Retirement::Unchanged | Retirement::Absent => KeyRetired::Unchanged,
+            Retirement::Unchanged | Retirement::Absent => KeyRetired::Unchanged { versions },
         })
     }
 
@@ -141,7 +145,12 @@ impl Records {
             if versions.is_empty() {
                 continue;
             }
-            self.describe_again(&address).await?;
+            // A repetition writes only what an earlier request did not. It holds one copy at a time.
+            let is_described = state.described(&address).is_none();
+            drop(state);
+            if !is_described {
+                self.describe_again(&address).await?;
+            }
             versions.sort();
             if let Some(provider) = address.provider() {
                 signed.extend(versions.into_iter().map(|version| (provider.clone(), version)));

@@ -10,6 +10,7 @@ use super::Records;
 use super::model::{AnnouncedUpload, OpenUpload, UploadRecord};
 use super::mutation::{Mutation, Outcome};
 use super::retention::MARGIN;
+use super::waiting_file::WaitingBytes;
 use crate::retry::Retry;
 use crate::{QuotaExceeded, StoreError};
 
@@ -59,10 +60,23 @@ impl Records {
             announced,
             complete_until: now.saturating_add(COMPLETE_WITHIN),
         };
+        let waiting = match &upload.announced {
+            AnnouncedUpload::Release(manifest) => {
+                let is_announced = |file: &WaitingBytes| {
+                    file.address == upload.address
+                        && file.version == upload.version
+                        && manifest.sums.files().get(&file.key.platform) == Some(&file.key.sha256)
+                };
+                self.waiting_bytes(namespace, is_announced, now).await?
+            }
+            AnnouncedUpload::Archive(_) => 0,
+        };
         let mut retry = Retry::default();
         loop {
             let (mut open, quota) = self.open_uploads(namespace).await?;
-            if let Some(exceeded) = quota.and_then(|quota| quota.exceeded(bytes, is_new)) {
+            if let Some(exceeded) =
+                quota.and_then(|quota| quota.with(waiting).exceeded(bytes, is_new))
+            {
                 return Ok(UploadAdded::OverQuota(exceeded));
             }
             open.uploads.retain(|upload| now < upload.complete_until);

@@ -7,14 +7,14 @@
 use std::collections::HashSet;
 
 use stile_core::grants::OperatorAccess;
-use stile_core::package::{PackageAddress, Version, sweep_uploads};
+use stile_core::package::{Format, PackageAddress, Version, sweep_uploads};
 
 use super::Store;
 use crate::blobs::{Blobs, Disk, S3, archive_key, file_name, parse_archive_key, sums_keys};
 use crate::blocking::blocking;
 use crate::files::{ABANDONED, SUPERFLUOUS};
 use crate::records::model::{Content, OBJECT_FORMAT, StoredArchive, VersionRecord};
-use crate::records::provider_files::WaitingState;
+use crate::records::waiting_file::WaitingState;
 use crate::records::{DynamoDb, Records};
 use crate::{Leftover, Repaired, StoreError, Swept};
 
@@ -37,23 +37,43 @@ impl Store {
         let temporary = temporary.await?;
         let archives = match &self.blobs {
             Blobs::Disk(disk) => {
-                match self.sweep_archives(disk, now.saturating_sub(SUPERFLUOUS)).await? {
-                    Sweep::Done(repaired) => repaired.deleted.len(),
-                    Sweep::Busy => 0,
-                    Sweep::OfOthers { named, old } => {
-                        tracing::error!(
-                            alarm = "unnamed_archives",
-                            named,
-                            unnamed = old,
-                            "the database does not name most of the old archives, so the broker deletes none; it can be the wrong database; `stile-admin store check` lists them"
-                        );
-                        0
+                let waited = self.sweep_waiting(disk, now.saturating_sub(SUPERFLUOUS)).await?;
+                waited
+                    + match self.sweep_archives(disk, now.saturating_sub(SUPERFLUOUS)).await? {
+                        Sweep::Done(repaired) => repaired.deleted.len(),
+                        Sweep::Busy => 0,
+                        Sweep::OfOthers { named, old } => {
+                            tracing::error!(
+                                alarm = "unnamed_archives",
+                                named,
+                                unnamed = old,
+                                "the database does not name most of the old archives, so the broker deletes none; it can be the wrong database; `stile-admin store check` lists them"
+                            );
+                            0
+                        }
                     }
-                }
             }
             Blobs::S3(_) => 0,
         };
         Ok(Swept { archives, temporary })
+    }
+
+    /// Deletes the files of providers that stopped to wait for a version until then, if no version has
+    /// them. Returns their number.
+    ///
+    /// The records name them until now. So they are never among the files of unknown origin, of which
+    /// too many stop the sweep.
+    async fn sweep_waiting(&self, disk: &Disk, until: i64) -> Result<usize, StoreError> {
+        let Records::Sqlite(sqlite) = &self.records else { return Ok(0) };
+        if !sqlite.has_ended_waiting(until).await? || self.named_files().await?.is_none() {
+            return Ok(0);
+        }
+        let Some(lock) = disk.lock_for_sweep().await? else { return Ok(0) };
+        let forgotten = sqlite.forget_waiting(until).await?;
+        let Some(named) = self.named_files().await? else { return Ok(0) };
+        let zip = Format::Zip.extension();
+        let unnamed = forgotten.into_iter().filter(|it| !named.contains(&file_name(it, zip)));
+        disk.delete_waited(lock, unnamed.collect(), until).await
     }
 
     /// Deletes the archives on a disk that were written until then and that no version names.

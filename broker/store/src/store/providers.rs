@@ -1,7 +1,7 @@
 //! Reads and publishes providers: the signing keys of namespaces, upload sessions of many files, and
 //! the places of the files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stile_core::audit::Kept;
 use stile_core::grants::{
@@ -20,14 +20,15 @@ use super::Store;
 use super::outbox::Reported;
 use crate::blobs::{Blobs, FetchedObject};
 use crate::records::model::{AnnouncedUpload, StoredArchive, UploadRecord};
-use crate::records::provider_files::{Turn, WaitingFile, WaitingKey};
+use crate::records::provider_files::Turn;
 use crate::records::provider_releases::{NewRelease, ReleaseChange, change_of, release_of};
+use crate::records::waiting_file::{WaitingFile, WaitingKey};
 use crate::records::{COMPLETE_WITHIN, UploadAdded};
 use crate::{
     BegunProviderUpload, Destination, FetchedUpload, KeyRetired, Location, PendingFile,
     PendingProviderUpload, ProviderCompletion, ProviderLocations, ProviderManifest,
-    ProviderSession, ProviderVersion, SessionFile, SessionFileState, StoreError, TakenTurn,
-    VerificationTurn,
+    ProviderSession, ProviderVersion, QuotaExceeded, SessionFile, SessionFileState, StoreError,
+    TakenTurn, VerificationTurn,
 };
 
 impl Store {
@@ -112,6 +113,7 @@ impl Store {
                         address: provider.clone(),
                         version: version.clone(),
                         text,
+                        digest: release.sums.digest(),
                         expires_at,
                     })
                 };
@@ -128,7 +130,8 @@ impl Store {
         }
     }
 
-    /// Returns the content that a signed URL names. `None` if the version does not exist.
+    /// Returns the content that a signed URL names. `None` if the version does not exist, or has another
+    /// signed list by now.
     ///
     /// The signature of the URL is the right to read it.
     pub async fn provider_text(
@@ -140,6 +143,9 @@ impl Store {
             return Ok(None);
         };
         let sums = &release_of(&record)?.sums;
+        if sums.digest() != url.digest {
+            return Ok(None);
+        }
         Ok(Some(match url.text {
             ProviderText::Sums => sums.text.clone().into_bytes(),
             ProviderText::Signature => sums.signature.clone(),
@@ -155,9 +161,9 @@ impl Store {
         now: i64,
     ) -> Result<BegunProviderUpload, StoreError> {
         let address = access.address();
-        let existing = self.records.version(address, version).await?;
+        let (existing, keys) = self.records.version_and_keys(address, version).await?;
         let published = existing.as_ref().map(release_of).transpose()?;
-        match published.map(|published| change_of(published, manifest)) {
+        match published.map(|published| change_of(published, manifest, &keys.keys, now)) {
             Some(ReleaseChange::Same) => return Ok(BegunProviderUpload::Same),
             Some(ReleaseChange::Stale(platforms)) => {
                 return Ok(BegunProviderUpload::Stale(platforms));
@@ -165,13 +171,16 @@ impl Store {
             Some(ReleaseChange::Different(platform)) => {
                 return Ok(BegunProviderUpload::Different(platform));
             }
+            Some(ReleaseChange::NotReplaced(reason)) => {
+                return Ok(BegunProviderUpload::NotReplaced(reason));
+            }
             Some(ReleaseChange::Grows) | None => {}
         }
         let id = UploadId::random().map_err(|error| {
             StoreError::unavailable("cannot generate a random id for the upload", error)
         })?;
-        let waiting = self.records.waiting_files(address, version).await?;
-        let mut pending = pending(access, version, id, manifest.clone(), published, &waiting, now);
+        let waiting = self.waiting_keys(address, version, now).await?;
+        let mut pending = pending(access, version, id, manifest.clone(), published, &waiting);
         let missing: Vec<&PendingFile> =
             pending.files.iter().filter(|file| !file.is_verified).collect();
         let unannounced: Vec<Platform> = missing
@@ -237,17 +246,19 @@ impl Store {
         };
         let existing = self.records.version(address, version).await?;
         let published = existing.as_ref().map(release_of).transpose()?;
-        let waiting = self.records.waiting_files(address, version).await?;
-        Ok(Some(pending(access, version, id, *manifest, published, &waiting, now)))
+        let waiting = self.waiting_keys(address, version, now).await?;
+        Ok(Some(pending(access, version, id, *manifest, published, &waiting)))
     }
 
-    /// Takes the turn to verify a file of a session, unless another request has it.
+    /// Takes the turn to verify a file of a session, unless another request has it. `is_received` says
+    /// whether the file came with the request, so that the reason why an earlier one was refused is old.
     ///
     /// A turn that nobody ends, ends after two minutes.
     pub async fn begin_verification(
         &self,
         pending: &PendingProviderUpload,
         name: &str,
+        is_received: bool,
         now: i64,
     ) -> Result<VerificationTurn, StoreError> {
         let file = file_of(pending, name)?;
@@ -255,23 +266,39 @@ impl Store {
             return Ok(VerificationTurn::Verified);
         }
         let (address, version, key) = (&pending.address, &pending.version, key_of(file));
-        Ok(match self.records.take_turn(address, version, &key, now).await? {
-            Turn::Taken(taken) => VerificationTurn::Taken(TakenTurn {
-                address: address.clone(),
-                version: version.clone(),
-                platform: key.platform,
-                sha256: key.sha256,
-                revision: taken.revision.0,
-                keep_until: taken.keep_until,
-            }),
-            Turn::Verified => VerificationTurn::Verified,
-            Turn::InProgress => VerificationTurn::InProgress,
-        })
+        let upload = (!is_received).then(|| pending.id.as_str());
+        Ok(
+            match self
+                .records
+                .take_turn(
+                    address,
+                    version,
+                    &key,
+                    (upload, |file: &ReleaseFile| self.is_there(file)),
+                    now,
+                )
+                .await?
+            {
+                Turn::Taken(taken) => VerificationTurn::Taken(TakenTurn {
+                    address: address.clone(),
+                    version: version.clone(),
+                    platform: key.platform,
+                    sha256: key.sha256,
+                    upload: pending.id.as_str().to_owned(),
+                    revision: taken.revision.0,
+                    keep_until: taken.keep_until,
+                }),
+                Turn::Verified => VerificationTurn::Verified,
+                Turn::InProgress => VerificationTurn::InProgress,
+                Turn::Refused(problem) => VerificationTurn::Refused(problem),
+            },
+        )
     }
 
-    /// Ends a turn. If that fails, the turn ends by itself.
-    pub async fn end_verification(&self, turn: TakenTurn) {
-        if let Err(error) = self.records.give_turn_back(turn).await {
+    /// Ends a turn. If that fails, the turn ends by itself. `problem` is why the bytes were refused, if the
+    /// client does not wait for the answer any more: the next request of its session gets it.
+    pub async fn end_verification(&self, turn: TakenTurn, problem: Option<String>) {
+        if let Err(error) = self.records.give_turn_back(turn, problem).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot end the turn to verify a file; it ends by itself in two minutes"
@@ -295,7 +322,7 @@ impl Store {
     }
 
     /// Stores a verified file at its place, where it waits for a day for the completion of this session
-    /// or a later one.
+    /// or a later one. Returns the limit of the namespace that it would exceed, and then stores nothing.
     ///
     /// # Errors
     ///
@@ -307,19 +334,24 @@ impl Store {
         name: &str,
         verified: VerifiedProviderFile,
         now: i64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<QuotaExceeded>, StoreError> {
         let file = file_of(pending, name)?;
         if *verified.platform() != file.platform || verified.sha256() != file.sha256 {
             return Err(StoreError::misconfigured("the verified file is not the announced one"));
         }
-        let (address, version) = (&pending.address, &pending.version);
+        let (address, version, key) = (&pending.address, &pending.version, key_of(file));
+        let exceeded = self.records.waiting_exceeds(address, version, (&key, file.bytes), now);
+        if let Some(exceeded) = exceeded.await? {
+            return Ok(Some(exceeded));
+        }
         // Until the record names the file, no sweep may delete it.
         let _lock = match &self.blobs {
             Blobs::Disk(disk) => Some(disk.lock_for_publish().await?),
             Blobs::S3(_) => None,
         };
         let stored = self.blobs.put_provider_file(address, version, verified).await?;
-        self.records.put_verified(address, version, &key_of(file), &stored, now).await
+        self.records.put_verified(address, version, &key, &stored, now).await?;
+        Ok(None)
     }
 
     /// Completes a session: joins the files that are verified, and the signed list, to a version. It
@@ -342,19 +374,20 @@ impl Store {
         let mut verified: BTreeMap<Platform, ReleaseFile> = BTreeMap::new();
         for (key, waiting) in self.records.waiting_files(address, version).await? {
             let Some(file) = waiting.verified(now) else { continue };
-            // A restored backup has the records of files that wait, and not the files.
-            let archive = StoredArchive::of(file);
-            let is_there = match &self.blobs {
-                Blobs::Disk(disk) => disk.exists(&archive.sha256, archive.format, file.bytes),
-                Blobs::S3(_) => true,
-            };
-            if is_there && pending.manifest.sums.files().get(&key.platform) == Some(&key.sha256) {
+            if self.is_there(file)
+                && pending.manifest.sums.files().get(&key.platform) == Some(&key.sha256)
+            {
                 verified.insert(key.platform, file.clone());
             }
         }
-        if let Blobs::S3(s3) = &self.blobs {
-            s3.put_sums(address, version, &pending.manifest.signed_sums()).await?;
-        }
+        let put_sums = async {
+            match &self.blobs {
+                Blobs::S3(s3) => {
+                    s3.put_sums(address, version, &pending.manifest.signed_sums()).await
+                }
+                Blobs::Disk(_) => Ok(()),
+            }
+        };
         let sha256 = pending.sha256();
         let happening = Happening::Published;
         let reported = Reported { happening, access, version, reason: None, at: now };
@@ -367,11 +400,34 @@ impl Store {
             published_by: access.principal().to_string(),
             token_id: access.access().token_id().as_str().to_owned(),
         };
-        let completion = self.records.put_release(&new, event, kept).await?;
+        let completion = self.records.put_release(&new, put_sums, event, kept).await?;
         if matches!(completion, ProviderCompletion::Published(_)) {
             self.end_provider_upload(access, pending).await;
         }
         Ok(completion)
+    }
+
+    /// Returns the files that wait for a version and are at their place, with their keys.
+    async fn waiting_keys(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        now: i64,
+    ) -> Result<BTreeSet<WaitingKey>, StoreError> {
+        let found = self.records.waiting_files(address, version).await?;
+        let waits = |file: &WaitingFile| file.verified(now).is_some_and(|it| self.is_there(it));
+        Ok(found.into_iter().filter(|(_, file)| waits(file)).map(|(key, _)| key).collect())
+    }
+
+    /// Returns whether a file that waits is at its place. A restored backup has the records of such
+    /// files, and not the files.
+    fn is_there(&self, file: &ReleaseFile) -> bool {
+        let archive = StoredArchive::of(file);
+        match &self.blobs {
+            Blobs::Disk(disk) => disk.exists(&archive.sha256, archive.format, file.bytes),
+            // A file counts as verified only if nobody deletes its object.
+            Blobs::S3(_) => true,
+        }
     }
 
     /// Deletes the record of a session that has ended. The bucket deletes what was put there after a
@@ -405,8 +461,7 @@ fn pending(
     id: UploadId,
     manifest: ProviderManifest,
     published: Option<&Release>,
-    waiting: &[(WaitingKey, WaitingFile)],
-    now: i64,
+    waiting: &BTreeSet<WaitingKey>,
 ) -> PendingProviderUpload {
     let mut pending = PendingProviderUpload {
         id,
@@ -419,13 +474,12 @@ fn pending(
         let is_published =
             published.is_some_and(|published| published.files.contains_key(platform));
         let key = WaitingKey { platform: platform.clone(), sha256: sha256.clone() };
-        let waits = waiting.iter().any(|(of, file)| *of == key && file.verified(now).is_some());
         PendingFile {
             name: pending.name_of(platform),
             platform: platform.clone(),
             sha256: sha256.clone(),
             bytes: pending.manifest.bytes.get(platform).copied().unwrap_or_default(),
-            is_verified: is_published || waits,
+            is_verified: is_published || waiting.contains(&key),
         }
     });
     pending.files = files.collect();

@@ -261,7 +261,7 @@ mod tests {
         }
         let mut silent = body();
         silent.as_object_mut().unwrap().remove("manifest");
-        silent["sha256sums"] = only_zip.clone().into();
+        silent["sha256sums"] = only_zip.into();
         assert_eq!(parse(&silent), Err(AnnouncedReleaseError::NoProtocols));
         silent["protocols"] = json!(["6.0", "5.0"]);
         let read = parse(&silent).unwrap();

@@ -139,6 +139,11 @@ impl DetachedSignature {
         self.issuer.clone()
     }
 
+    /// Returns the time of the signature in Unix seconds. The signature covers it.
+    pub(super) const fn created_at(&self) -> i64 {
+        self.created_at
+    }
+
     /// Checks that the signature is not from the future.
     pub(super) const fn check_time(&self, now: i64) -> Result<(), SignatureError> {
         if self.created_at > now.saturating_add(CLOCK_SKEW) {

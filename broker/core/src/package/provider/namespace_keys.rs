@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::detached::{DetachedSignature, SignatureError};
 use super::key_error::KeyError;
-use super::{KeyId, SigningKey};
+use super::{KeyId, SignedSums, SigningKey};
 use crate::critical::{self, CRIT};
 
 /// Maximum number of keys of a namespace, with those that are retired.
@@ -80,6 +80,9 @@ pub enum KeyAdded {
     Unchanged,
     /// The key is retired or compromised, so it cannot be added again.
     Retired,
+    /// The key lacks a primary key or a subkey that could sign until now, so that clients could not
+    /// verify what that signed.
+    Lacks,
     /// Another key has the same id, and clients choose keys by their id.
     SameId,
     /// The namespace has [`MAX_KEYS`] keys.
@@ -172,6 +175,13 @@ impl NamespaceKeys {
         if old.armor == new.armor {
             return KeyAdded::Unchanged;
         }
+        // Published versions can have signatures of each of them.
+        if let (Ok(before), Ok(after)) =
+            (SigningKey::read(&old.armor), SigningKey::read(&new.armor))
+            && !before.signers().is_subset(&after.signers())
+        {
+            return KeyAdded::Lacks;
+        }
         *old = RegisteredKey { unknown: std::mem::take(&mut old.unknown), ..new };
         KeyAdded::Renewed
     }
@@ -237,6 +247,27 @@ impl NamespaceKeys {
         signer.ok_or(error)
     }
 
+    /// Returns whether a signed list may replace a published one with the same platforms.
+    ///
+    /// A publisher signs again if the published signature is not good any more: its key is retired,
+    /// compromised or expired, or does not verify it. Otherwise the new signature must be newer. So a
+    /// caller without a private key, who has only the signatures of earlier lists, changes nothing.
+    ///
+    /// The new signature must be one of [`Self::signer`]. `now` is the current time in Unix seconds.
+    pub fn may_replace(&self, published: &SignedSums, signature: &[u8], now: i64) -> bool {
+        if self.signer(&published.text, &published.signature, now).is_err() {
+            return true;
+        }
+        let at = |signature| Some(DetachedSignature::parse(signature).ok()?.created_at());
+        matches!((at(&published.signature), at(signature)), (Some(old), Some(new)) if new > old)
+    }
+
+    /// Returns whether the active key of a published list still verifies it.
+    pub fn still_verifies(&self, published: &SignedSums, now: i64) -> bool {
+        self.signer(&published.text, &published.signature, now)
+            .is_ok_and(|signer| signer.key_id == published.key_id)
+    }
+
     /// Returns the keys that clients get for a version that this key signed: the signer first, then
     /// every other key that is not compromised.
     ///
@@ -246,6 +277,14 @@ impl NamespaceKeys {
         let others =
             self.keys.iter().filter(|key| key.key_id != signer.key_id && !key.is_compromised());
         Some(std::iter::once(signer).chain(others).collect())
+    }
+
+    /// Returns since when the key is compromised, in Unix seconds. `None` if it is not.
+    pub fn compromised_at(&self, id: &KeyId) -> Option<i64> {
+        match self.get(id)?.state {
+            KeyState::Compromised { at, .. } => Some(at),
+            KeyState::Active | KeyState::Retired { .. } => None,
+        }
     }
 
     /// Returns the keys as JSON for the store.

@@ -61,6 +61,14 @@ pub struct SignedSums {
     pub key_id: KeyId,
 }
 
+impl SignedSums {
+    /// Returns the SHA-256 of the list and its signature together, in lower-case hex.
+    pub fn digest(&self) -> String {
+        let list = Sha256::digest(self.text.as_bytes());
+        hex::encode(Sha256::digest([list.as_slice(), self.signature.as_slice()].concat()))
+    }
+}
+
 /// What a version of a provider consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {

@@ -6,6 +6,7 @@
 //! writes each key again: the primary key, its user ids and its signing subkeys, each with its newest
 //! own signature. Signatures of other keys, photos and encryption subkeys are left out.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use pgp::armor::{BlockType, Dearmor, DearmorOptions};
@@ -70,7 +71,11 @@ impl SigningKey {
     }
 
     /// Reads a key without regard to time, as the registry keeps it after it expired.
-    pub(super) fn read(armor: &str) -> Result<Self, KeyError> {
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`], if a client could not verify with the key.
+    pub fn read(armor: &str) -> Result<Self, KeyError> {
         let Parts { primary, direct, users, subkeys } = Parts::read(&dearmor(armor)?)?;
         if primary.version() != KeyVersion::V4 {
             return Err(KeyError::Version);
@@ -199,12 +204,45 @@ impl SigningKey {
     ) -> Result<(), SignatureError> {
         signature.check_time(now)?;
         self.check_time(now).map_err(SignatureError::Key)?;
+        self.check_part(signature, data, now)
+    }
+
+    /// Verifies a detached binary signature of this key over data, as of the time of the signature. So
+    /// it stays valid after the key expired.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`], if the signature is not of this key and this data, is weak, or if the key
+    /// was not valid when it signed.
+    pub fn verify_as_made(&self, data: &[u8], signature: &[u8]) -> Result<(), SignatureError> {
+        let signature = DetachedSignature::parse(signature)?;
+        let at = signature.created_at();
+        if let Some(expired) = self.expires_at.filter(|expires| *expires <= at) {
+            return Err(SignatureError::Key(KeyError::Expired(expired)));
+        }
+        self.check_part(&signature, data, at)
+    }
+
+    /// Verifies a signature with the part of the key that it names.
+    fn check_part(
+        &self,
+        signature: &DetachedSignature,
+        data: &[u8],
+        now: i64,
+    ) -> Result<(), SignatureError> {
         if self.primary_signs && signature.is_by(&self.primary) {
             return signature.check(&self.primary, self.expires_at, data, now);
         }
         let subkey = self.subkeys.iter().find(|subkey| signature.is_by(&subkey.key));
         let subkey = subkey.ok_or_else(|| SignatureError::OtherKey(signature.issuer()))?;
         signature.check(&subkey.key, subkey.expires_at, data, now)
+    }
+
+    /// Returns the fingerprints of the keys in it that can sign: the primary key, and subkeys.
+    pub(super) fn signers(&self) -> BTreeSet<Vec<u8>> {
+        let primary = self.primary_signs.then(|| self.primary.fingerprint());
+        let subkeys = self.subkeys.iter().map(|subkey| subkey.key.fingerprint());
+        primary.into_iter().chain(subkeys).map(|of| of.as_bytes().to_vec()).collect()
     }
 
     /// Returns whether the signature names this key or one of its signing subkeys. It proves nothing.

@@ -16,7 +16,6 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::S3;
-use super::provider_files::{SIGNATURE, SUMS};
 use crate::aws::{Genuine, Measured, is_from_aws, own_retries};
 use crate::records::model::StoredArchive;
 use crate::{Leftover, Service, ServiceCalls, StoreError};
@@ -40,6 +39,10 @@ const MODULES: &str = "modules/";
 
 /// Prefix of the keys of providers' files.
 pub(super) const PROVIDERS: &str = "providers/";
+
+/// The ends of the keys of a list of digests, and of its signature.
+pub(super) const SUMS: &str = "SHA256SUMS";
+pub(super) const SIGNATURE: &str = "SHA256SUMS.sig";
 
 /// Returns the address and the version in the key of an archive, or of the signed list of digests of a
 /// provider. `None` for every other key.

@@ -13,16 +13,12 @@ use stile_core::package::{
     ArchiveUpload, Format, PackageAddress, UploadId, VerifiedProviderFile, Version,
 };
 
-use super::archives::{FileToPut, PROVIDERS, checksum, key};
+use super::archives::{FileToPut, PROVIDERS, SIGNATURE, SUMS, checksum, key};
 use super::uploads::{PutToSign, UPLOADS};
 use super::{S3, presigned_get};
 use crate::blobs::upload::FetchedObject;
 use crate::provider_answers::PendingFile;
 use crate::{Location, PresignedPut, ProviderLocations, StoreError};
-
-/// The ends of the keys of a list of digests, and of its signature.
-pub(super) const SUMS: &str = "SHA256SUMS";
-pub(super) const SIGNATURE: &str = "SHA256SUMS.sig";
 
 /// Returns the keys of a list of digests, and of its signature.
 pub(crate) fn sums_keys(

@@ -11,9 +11,9 @@ use super::table::{Key, SK, TTL, Write};
 use super::{DynamoDb, compression, reservations};
 use crate::StoreError;
 use crate::records::model::{Revision, VersionRecord};
-use crate::records::provider_files::{WaitingFile, WaitingKey, WaitingState};
 use crate::records::retention::MARGIN;
 use crate::records::signing_keys::StoredKeys;
+use crate::records::waiting_file::{WaitingFile, WaitingKey, WaitingState};
 
 impl DynamoDb {
     /// Returns the signing keys of a namespace.
@@ -120,7 +120,7 @@ pub(super) fn put_waiting(
     let put = Write::put(Key::new(waiting_partition(address, version), sort_key), row);
     let object_version = match &after.state {
         WaitingState::Verified(file) => file.object_version.as_deref(),
-        WaitingState::Verifying(_) => None,
+        WaitingState::Verifying(_) | WaitingState::Refused { .. } => None,
     };
     let not_gone = object_version.map(|id| reservations::not_gone(address, version, id));
     std::iter::once(put.only_if_revision(before.0)).chain(not_gone).collect()

@@ -11,8 +11,8 @@ use super::packages::version_of;
 use super::{Sqlite, database_error, number, rows, text};
 use crate::StoreError;
 use crate::records::model::{Revision, VersionRecord};
-use crate::records::provider_files::{WaitingFile, WaitingKey};
 use crate::records::signing_keys::StoredKeys;
+use crate::records::waiting_file::{WaitingBytes, WaitingFile, WaitingKey};
 
 impl Sqlite {
     /// Returns the signing keys of a namespace.
@@ -63,7 +63,68 @@ impl Sqlite {
         })
         .await
     }
+
+    /// Returns the files that wait for a version of this namespace until later than `now`, with their
+    /// sizes, without those that their version has.
+    pub(crate) async fn waiting_bytes(
+        &self,
+        namespace: &Namespace,
+        now: i64,
+    ) -> Result<Vec<WaitingBytes>, StoreError> {
+        let namespace = namespace.clone();
+        self.read(move |connection| {
+            // The character after `/` is `0`, so the range has every address in the namespace.
+            let sql = "SELECT address, version, platform, sha256, \
+                       record ->> '$.verified.bytes' AS bytes FROM provider_files AS waiting \
+                       WHERE address >= ?1 || '/' AND address < ?1 || '0' AND keep_until > ?2 \
+                       AND bytes IS NOT NULL AND NOT EXISTS ( \
+                       SELECT 1 FROM provider_versions AS published, \
+                       json_each(published.release, '$.files') AS file \
+                       WHERE published.namespace = ?1 \
+                       AND published.type = substr(waiting.address, length(?1) + 2) \
+                       AND published.version = waiting.version AND file.key = waiting.platform \
+                       AND file.value ->> '$.sha256' = waiting.sha256)";
+            let found = rows(connection, sql, params![namespace.as_str(), now])?;
+            let read = |row: &Vec<Value>| {
+                Some(WaitingBytes {
+                    address: text(row.first())?.to_owned(),
+                    version: text(row.get(1))?.to_owned(),
+                    key: WaitingKey {
+                        platform: text(row.get(2))?.parse().ok()?,
+                        sha256: text(row.get(3))?.to_owned(),
+                    },
+                    bytes: u64::try_from(number(row.get(4))?).ok()?,
+                })
+            };
+            let unreadable = || StoreError::corrupt("cannot read a waiting file in the database");
+            found.iter().map(read).collect::<Option<_>>().ok_or_else(unreadable)
+        })
+        .await
+    }
+
+    /// Returns whether a verified file stopped to wait before that time.
+    pub(crate) async fn has_ended_waiting(&self, before: i64) -> Result<bool, StoreError> {
+        self.read(move |connection| {
+            let sql = format!("SELECT 1 FROM provider_files WHERE {ENDED} LIMIT 1");
+            Ok(!rows(connection, &sql, [before])?.is_empty())
+        })
+        .await
+    }
+
+    /// Forgets the verified files that stopped to wait before that time. Returns the SHA-256 of each.
+    pub(crate) async fn forget_waiting(&self, before: i64) -> Result<Vec<String>, StoreError> {
+        self.write(move |transaction| {
+            let sql = format!("DELETE FROM provider_files WHERE {ENDED} RETURNING sha256");
+            let found = rows(transaction, &sql, [before])?;
+            Ok(found.iter().filter_map(|row| text(row.first()).map(str::to_owned)).collect())
+        })
+        .await
+    }
 }
+
+/// The condition for the records of verified files that stopped to wait before a time. Others have no
+/// file.
+const ENDED: &str = "keep_until < ?1 AND record ->> '$.verified.bytes' IS NOT NULL";
 
 /// Returns the signing keys of a namespace as they are now.
 pub(super) fn keys_of(
@@ -126,7 +187,11 @@ pub(super) fn put_waiting(
     forget_before: i64,
 ) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached("DELETE FROM provider_files WHERE keep_until < ?1")?
+        // The record of a verified file says what the file is, so the sweep forgets it with the file.
+        .prepare_cached(
+            "DELETE FROM provider_files \
+             WHERE keep_until < ?1 AND record ->> '$.verified.bytes' IS NULL",
+        )?
         .execute([forget_before])?;
     transaction
         .prepare_cached(

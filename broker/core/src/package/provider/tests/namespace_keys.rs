@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::{LATER, NOW, fixture, key};
 use crate::package::provider::{
-    KeyAdded, KeyId, KeyRetired, KeyState, MAX_KEYS, NamespaceKeys, SignerError, SigningKey,
+    KeyAdded, KeyId, KeyRetired, KeyState, MAX_KEYS, NamespaceKeys, SignedSums, SignerError,
+    SigningKey,
 };
 
 fn keys(names: &[&str]) -> NamespaceKeys {
@@ -92,6 +93,37 @@ fn a_renewed_key_replaces_the_old_one_and_keeps_its_place() {
     assert_eq!(registered.keys[0].armor, key("two-names").armor());
     assert_eq!(registered.keys[0].added_by, "carol");
     assert_eq!(registered.keys.len(), 2);
+}
+
+#[test]
+fn a_renewed_key_keeps_each_key_that_can_have_signed_a_version() {
+    let mut registered = keys(&["rsa4096"]);
+    registered.keys[0].armor = key("subkey").armor().to_owned();
+    let before = registered.clone();
+    assert_eq!(registered.add(&key("rsa4096"), "carol", NOW + 1), KeyAdded::Lacks);
+    assert_eq!(registered, before);
+}
+
+#[test]
+fn a_signature_replaces_one_that_is_older_or_that_no_active_key_verifies() {
+    let mut registered = keys(&["rsa4096", "p256", "ed25519"]);
+    let published = |name: &str| SignedSums {
+        text: String::from_utf8(fixture("SHA256SUMS")).unwrap(),
+        signature: fixture(&format!("{name}.sig")),
+        key_id: key(name).key_id().clone(),
+    };
+    let now = published("rsa4096");
+    assert!(registered.still_verifies(&now, NOW));
+    assert!(!registered.may_replace(&now, &now.signature, NOW), "it has the same time");
+    // A renewed key without the subkey that signed gives this, and so does a retired one.
+    let lost = SignedSums { key_id: key("p256").key_id().clone(), ..now.clone() };
+    assert!(!registered.still_verifies(&lost, NOW));
+    let subkey = published("subkey");
+    assert!(!registered.still_verifies(&subkey, NOW));
+    assert!(registered.may_replace(&subkey, &now.signature, NOW));
+    registered.retire(&now.key_id, false, "bob", NOW);
+    assert!(!registered.still_verifies(&now, NOW));
+    assert!(registered.may_replace(&now, &fixture("p256.sig"), NOW));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use pgp::packet::{
 use pgp::types::{Duration, KeyDetails as _, Password, Timestamp};
 
 use super::{LATER, NOW, armored, fixture, key, verified};
-use crate::package::provider::SignatureError;
+use crate::package::provider::{SignatureError, SigningKey};
 
 #[test]
 fn a_signature_of_gnupg_that_clients_could_reject_is_refused_with_a_sentence() {
@@ -31,6 +31,27 @@ fn a_signature_of_gnupg_that_clients_could_reject_is_refused_with_a_sentence() {
         let error = verified(name, &fixture(file), now).unwrap_err().to_string();
         assert!(error.contains(problem), "{file}: {error}");
         assert!(!error.contains('\n'), "{error:?}");
+    }
+}
+
+#[test]
+fn a_signature_is_as_valid_as_when_it_was_made() {
+    let text = fixture("SHA256SUMS");
+    let as_made = |name: &str, file: &str, text: &[u8]| {
+        SigningKey::read(&armored(name)).unwrap().verify_as_made(text, &fixture(file))
+    };
+    for (name, file, problem) in [
+        ("rsa4096", "sha1.sig", "has the weak SHA1"),
+        ("rsa4096", "before-key.sig", "before the creation of its key"),
+        ("rsa4096", "ed25519.sig", "which is another one"),
+    ] {
+        let error = as_made(name, file, &text).unwrap_err().to_string();
+        assert!(error.contains(problem), "{file}: {error}");
+    }
+    assert_eq!(as_made("expires", "expires.sig", b"x"), Err(SignatureError::Mismatch));
+    // The first key, and the subkey of the second, expired later.
+    for name in ["expires", "old-subkey", "rsa4096", "subkey"] {
+        assert_eq!(as_made(name, &format!("{name}.sig"), &text), Ok(()), "{name}");
     }
 }
 
