@@ -227,7 +227,7 @@ mod tests {
             (json!({"reason": "x", "link": "javascript:alert(1)"}), "link"),
             (json!({"reason": "x", "link": format!("https://example.com/{long}")}), "link"),
             (json!({"reason": "x", "replacement": "1.0"}), "replacement"),
-            (json!({"reason": "x", "replacement": "acme/vpc"}), "replacement"),
+            (json!({"reason": "x", "replacement": "acme"}), "replacement"),
             (json!({"reason": "x", "replacement": "~> 1.0"}), "replacement"),
             (json!({"reason": "x", "by": "me"}), "by"),
         ] {
