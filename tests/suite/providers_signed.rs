@@ -45,7 +45,7 @@ async fn an_expired_revoked_or_weak_key_is_not_added() {
     for (file, words) in [
         ("revoked.asc", "the key is revoked"),
         ("expires.asc", "the key expired at 2026-06-01T"),
-        ("sha1.asc", "signs its user ids only with SHA"),
+        ("sha1.asc", "signs its user ids only with the weak SHA1"),
         ("weak-rsa.asc", "the RSA key has 1024 bits"),
         ("dsa.asc", "the key has the algorithm"),
         ("certify-only.asc", "the key cannot sign data"),
