@@ -73,7 +73,7 @@ impl<'a> ProviderPublisher<'a> {
     ///
     /// # Errors
     ///
-    /// The first answer that is neither a success nor the order to ask again.
+    /// The first answer that is neither a success nor the order to ask again, or the last such order.
     pub async fn try_publish(
         &self,
         namespace: &str,
@@ -135,15 +135,18 @@ impl<'a> ProviderPublisher<'a> {
             body = Vec::new();
         }
         let path = format!("{upload}/files/{name}");
+        let mut last = None;
         for _ in 0..ATTEMPTS {
             let kind = (!body.is_empty()).then_some("application/zip");
             let sent = self.send(Method::POST, &path, kind, body.clone()).await;
-            if self.expect(sent, &[200, 202])?.status == 200 {
+            let answer = self.expect(sent, &[200, 202])?;
+            if answer.status == 200 {
                 return Ok(());
             }
+            last = Some(answer);
             tokio::task::yield_now().await;
         }
-        panic!("the registry does not verify `{name}`")
+        Err(last)
     }
 
     async fn json(&self, method: Method, path: &str, body: &Value) -> Option<Answered> {
