@@ -34,6 +34,9 @@ pub const BUS: &str = "BUS";
 /// Replaces the registry host.
 pub const HOST: &str = "HOST";
 
+/// The start of the only partition keys whose kind has two words and has its own line in the policies.
+const SIGNING_KEYS: &str = "signing keys ";
+
 /// An action on a resource, as IAM judges it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AwsRequest {
@@ -121,6 +124,9 @@ impl AwsRequest {
         }
         for (key, values) in &mut request.context {
             let general = |value: &String| match key.as_str() {
+                "dynamodb:leadingkeys" if value.starts_with(SIGNING_KEYS) => {
+                    format!("{SIGNING_KEYS}*")
+                }
                 "dynamodb:leadingkeys" => value
                     .split_once(' ')
                     .map_or_else(|| value.clone(), |(kind, _)| format!("{kind} *")),
