@@ -32,6 +32,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "clock",
             "critical",
             "principal",
+            "trust",
             "identity",
             "token",
             "package",

@@ -22,7 +22,10 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, C
     let prefix = match principal {
         Principal::Role(_) => "AROA",
         Principal::User(_) => "AIDA",
-        Principal::PermissionSet(_) | Principal::Account(_) => "",
+        Principal::PermissionSet(_)
+        | Principal::Account(_)
+        | Principal::Trust(_)
+        | Principal::Service(_) => "",
     };
     let wrong = || {
         CommandError::usage(format!(
@@ -70,6 +73,9 @@ pub(super) fn lookup(principal: &Principal) -> String {
     match principal {
         Principal::User(_) => {
             format!("`aws iam get-user --user-name {name} --query User.UserId` shows it")
+        }
+        Principal::Trust(_) | Principal::Service(_) => {
+            format!("`stile-admin trust show {name}` shows it")
         }
         Principal::Role(_) | Principal::PermissionSet(_) | Principal::Account(_) => {
             format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it")
@@ -131,7 +137,10 @@ impl fmt::Display for GrantFlags<'_> {
             .is_ok_and(|typed| typed.principal != **principal);
         let flag = match principal {
             Principal::Role(_) | Principal::User(_) => "--role-arn",
-            Principal::PermissionSet(_) | Principal::Account(_) => "--principal",
+            Principal::PermissionSet(_)
+            | Principal::Account(_)
+            | Principal::Trust(_)
+            | Principal::Service(_) => "--principal",
         };
         write!(
             formatter,

@@ -3,6 +3,7 @@
 use stile_protocol::region::Partition;
 
 use crate::principal::{CallerArnError, Principal, UniqueId, parse_caller_arn};
+use crate::trust::Trust;
 
 /// How far the clock of the signer of a proof may be ahead of the broker's, in seconds, inclusive.
 pub const PROOF_MAX_AHEAD: i64 = 120;
@@ -15,6 +16,8 @@ pub enum Issuer {
     /// API Gateway or a Lambda function URL: it verified the signature, and the event's request
     /// context names the caller.
     Gateway,
+    /// An issuer that a trust believes: it signed the caller's JWT.
+    Trust,
 }
 
 impl Issuer {
@@ -23,6 +26,7 @@ impl Issuer {
         match self {
             Self::Sts => "proof",
             Self::Gateway => "gateway",
+            Self::Trust => "jwt",
         }
     }
 }
@@ -37,6 +41,7 @@ pub struct Identity {
     issuer: Issuer,
     subject: String,
     unique_id: Option<UniqueId>,
+    trust_revision: Option<i64>,
     session: Option<String>,
 }
 
@@ -85,8 +90,22 @@ impl Identity {
             issuer,
             subject: arn.to_owned(),
             unique_id: Some(unique_id),
+            trust_revision: None,
             session: caller.session_name,
         })
+    }
+
+    /// Creates the identity of a caller whose verified JWT a trust believes. `subject` is its `sub`
+    /// claim.
+    pub fn from_trust(trust: &Trust, subject: &str) -> Self {
+        Self {
+            principals: vec![trust.principal()],
+            issuer: Issuer::Trust,
+            subject: subject.to_owned(),
+            unique_id: Some(trust.id.clone()),
+            trust_revision: Some(trust.revision),
+            session: None,
+        }
     }
 
     /// Returns the caller's own principal: a role or a user.
@@ -118,6 +137,11 @@ impl Identity {
     /// It distinguishes a role from a later role of the same name.
     pub const fn unique_id(&self) -> Option<&UniqueId> {
         self.unique_id.as_ref()
+    }
+
+    /// Returns the revision of the trust that believed the caller, if one did.
+    pub const fn trust_revision(&self) -> Option<i64> {
+        self.trust_revision
     }
 
     /// Returns the session name, for the audit log only: the caller can choose any name.

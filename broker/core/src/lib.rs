@@ -3,8 +3,8 @@
 //! This package has no network, no database and no AWS SDK. Nothing here reads a clock: `now` is an
 //! argument.
 //!
-//! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`identity`], [`token`],
-//! [`package`], [`search`], [`grants`], [`refused_exchange`], [`usage`], [`version_event`], [`webhook`], [`audit`].
+//! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`trust`],
+//! [`identity`], [`token`], [`package`], [`search`], [`grants`], [`refused_exchange`], [`usage`], [`version_event`], [`webhook`], [`audit`].
 
 pub mod audit;
 pub mod clock;
@@ -18,6 +18,7 @@ pub mod principal;
 pub mod refused_exchange;
 pub mod search;
 pub mod token;
+pub mod trust;
 pub mod usage;
 pub mod version_event;
 pub mod webhook;

@@ -49,6 +49,7 @@ impl Entitlement {
         Claims::new(&NewClaims {
             principal: self.caller.principal(),
             unique_id: self.caller.unique_id(),
+            trust_revision: self.caller.trust_revision(),
             namespaces: &self.namespaces,
             permissions: self.permissions,
             issued_at: now,

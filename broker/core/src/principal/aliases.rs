@@ -9,7 +9,9 @@ impl Principal {
         let (set, aws) = match self {
             Self::Role(role) => (permission_set_of(role.name()), role),
             Self::User(user) => (None, user),
-            Self::PermissionSet(_) | Self::Account(_) => return Vec::new(),
+            Self::PermissionSet(_) | Self::Account(_) | Self::Trust(_) | Self::Service(_) => {
+                return Vec::new();
+            }
         };
         let set = set.and_then(|set| Self::permission_set(aws.partition(), aws.account(), set));
         set.into_iter().chain(Self::account(aws.partition(), aws.account())).collect()
@@ -20,7 +22,9 @@ impl Principal {
         let (kind, aws) = match self {
             Self::Role(role) => ("role", role),
             Self::User(user) => ("user", user),
-            Self::PermissionSet(_) | Self::Account(_) => return self.to_string(),
+            Self::PermissionSet(_) | Self::Account(_) | Self::Trust(_) | Self::Service(_) => {
+                return self.to_string();
+            }
         };
         format!("arn:{}:iam::{}:{kind}/{}", aws.partition(), aws.account(), aws.name())
     }

@@ -8,6 +8,7 @@ mod arn;
 mod aws;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod local;
 mod typed;
 mod unique_id;
 
@@ -21,6 +22,7 @@ use stile_protocol::region::Partition;
 pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn};
 pub use self::aws::AwsPrincipal;
 use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN, is_account};
+pub use self::local::{LocalName, LocalNameError, LocalPrincipal};
 pub use self::typed::{TypedPrincipal, TypedPrincipalError, parse_typed};
 pub use self::unique_id::UniqueId;
 
@@ -44,6 +46,10 @@ pub enum Principal {
     /// All roles and users of an account. It excludes EC2 instance identity, which
     /// [`parse_caller_arn`] rejects.
     Account(AwsPrincipal),
+    /// All callers whose JWT one trust of this registry believes, for example `oidc:release-ci`.
+    Trust(LocalPrincipal),
+    /// The holder of a service token of this registry, for example `service:renovate`.
+    Service(LocalPrincipal),
 }
 
 impl Principal {
@@ -63,6 +69,7 @@ impl Principal {
             Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) | Self::Account(aws) => {
                 Some(aws)
             }
+            Self::Trust(_) | Self::Service(_) => None,
         }
     }
 
@@ -73,6 +80,8 @@ impl Principal {
             Self::User(_) => "user",
             Self::PermissionSet(_) => "permission set",
             Self::Account(_) => "account",
+            Self::Trust(_) => "trust",
+            Self::Service(_) => "service",
         }
     }
 
@@ -82,6 +91,7 @@ impl Principal {
             Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) | Self::Account(aws) => {
                 aws.as_str()
             }
+            Self::Trust(local) | Self::Service(local) => local.as_str(),
         }
     }
 
@@ -89,18 +99,19 @@ impl Principal {
     /// for several callers.
     pub const fn is_caller(&self) -> bool {
         match self {
-            Self::Role(_) | Self::User(_) => true,
+            Self::Role(_) | Self::User(_) | Self::Trust(_) | Self::Service(_) => true,
             Self::PermissionSet(_) | Self::Account(_) => false,
         }
     }
 
-    /// Returns whether its issuer gives it an immutable unique id, as AWS does for roles and users.
+    /// Returns whether it has an immutable unique id: AWS gives one to roles and users, and this
+    /// registry gives one to each of its trusts.
     ///
     /// Its grants by name then apply only to the pinned unique id.
     pub const fn has_unique_id(&self) -> bool {
         match self {
-            Self::Role(_) | Self::User(_) => true,
-            Self::PermissionSet(_) | Self::Account(_) => false,
+            Self::Role(_) | Self::User(_) | Self::Trust(_) => true,
+            Self::PermissionSet(_) | Self::Account(_) | Self::Service(_) => false,
         }
     }
 
@@ -111,7 +122,18 @@ impl Principal {
                 aws.as_str().rsplit_once('/').map(|(_, name)| name)
             }
             Self::Account(_) => None,
+            Self::Trust(local) | Self::Service(local) => Some(local.name()),
         }
+    }
+
+    /// Returns the principal of a trust.
+    pub fn trust(name: &LocalName) -> Self {
+        Self::Trust(LocalPrincipal::new(TRUST, name))
+    }
+
+    /// Returns the principal of a service.
+    pub fn service(name: &LocalName) -> Self {
+        Self::Service(LocalPrincipal::new(SERVICE, name))
     }
 
     /// Returns the text with ASCII letters in lower case.
@@ -148,7 +170,19 @@ impl fmt::Display for Principal {
     }
 }
 
+/// The start of the canonical text of a trust.
+const TRUST: &str = "oidc:";
+
+/// The start of the canonical text of a service.
+const SERVICE: &str = "service:";
+
 fn read_stored(text: &str) -> Option<Principal> {
+    if let Some(name) = text.strip_prefix(TRUST) {
+        return Some(Principal::trust(&name.parse().ok()?));
+    }
+    if let Some(name) = text.strip_prefix(SERVICE) {
+        return Some(Principal::service(&name.parse().ok()?));
+    }
     if let Some(rest) = text.strip_prefix("account:") {
         let (partition, account) = rest.split_once(':')?;
         return Principal::account(Partition::named(partition)?, account);
@@ -277,6 +311,17 @@ mod tests {
             "account:aws:111122223333/",
             "account:aws:111122223333:role/deploy",
             "account:aws:*",
+            "oidc:",
+            "oidc:Release",
+            "oidc:release ci",
+            "oidc:release_ci",
+            "oidc:-ci",
+            "oidc:*",
+            "OIDC:release",
+            "service:",
+            "service:7",
+            "service:a/b",
+            "service:renovate\n",
             &format!("aws:111122223333:role/{}", "a".repeat(65)),
         ] {
             assert!(Principal::parse_stored(text).is_err(), "{text:?}");

@@ -104,7 +104,7 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<TypedPrincipal, TypedPrinc
 
 const ONE_OR_ALL: &str = "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for all roles and users of an account";
 
-const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet` or `account:111122223333`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
+const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet`, `account:111122223333`, `oidc:TRUST` or `service:NAME`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
 
 fn refusal(text: &str, problem: &str, hint: &str) -> TypedPrincipalError {
     TypedPrincipalError {
@@ -126,7 +126,7 @@ fn canonical(text: &str, principal: Principal) -> Result<TypedPrincipal, TypedPr
             }
             None
         }
-        Principal::PermissionSet(_) => None,
+        Principal::PermissionSet(_) | Principal::Trust(_) | Principal::Service(_) => None,
         Principal::Account(aws) => Some(format!(
             "the grant applies to all roles and users of account `{}`, but not to EC2 instance identity",
             aws.account()

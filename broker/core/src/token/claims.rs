@@ -13,7 +13,7 @@ use crate::principal::{Principal, UniqueId};
 const MAX_CLOCK_SKEW: i64 = 60;
 
 /// The claims that this program understands, so that `crit` may list them.
-const KNOWN_CLAIMS: [&str; 7] = ["jti", "sub", "uid", "iat", "exp", "ns", "perm"];
+const KNOWN_CLAIMS: [&str; 8] = ["jti", "sub", "uid", "rev", "iat", "exp", "ns", "perm"];
 
 /// A token id: 128 random bits as 22 base64url characters (`jti` in RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,6 +47,7 @@ impl TokenId {
 pub(crate) struct NewClaims<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) unique_id: Option<&'a UniqueId>,
+    pub(crate) trust_revision: Option<i64>,
     pub(crate) namespaces: &'a Namespaces,
     pub(crate) permissions: Permissions,
     pub(crate) issued_at: i64,
@@ -60,6 +61,7 @@ pub struct Claims {
     jti: TokenId,
     sub: Principal,
     uid: Option<UniqueId>,
+    rev: Option<i64>,
     iat: i64,
     exp: i64,
     ns: Namespaces,
@@ -73,6 +75,7 @@ impl Claims {
             jti: TokenId::random()?,
             sub: claims.principal.clone(),
             uid: claims.unique_id.cloned(),
+            rev: claims.trust_revision,
             iat: claims.issued_at,
             exp: claims.expires_at,
             ns: claims.namespaces.clone(),
@@ -89,7 +92,7 @@ impl Claims {
         exp: i64,
     ) -> Self {
         let uid = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        Self { jti: TokenId::random().unwrap(), sub, uid: Some(uid), iat, exp, ns, perm }
+        Self { jti: TokenId::random().unwrap(), sub, uid: Some(uid), rev: None, iat, exp, ns, perm }
     }
 
     /// Returns the token id.
@@ -105,6 +108,12 @@ impl Claims {
     /// Returns the issuer's immutable id of the principal, if it has one.
     pub const fn unique_id(&self) -> Option<&UniqueId> {
         self.uid.as_ref()
+    }
+
+    /// Returns the revision that the trust had at the mint, if the principal is a trust. The token
+    /// ends when its trust changes.
+    pub const fn trust_revision(&self) -> Option<i64> {
+        self.rev
     }
 
     /// Returns the expiry in Unix seconds.
@@ -144,6 +153,9 @@ impl Claims {
         if let Some(uid) = &self.uid {
             claims["uid"] = uid.as_str().into();
         }
+        if let Some(revision) = self.rev {
+            claims["rev"] = revision.into();
+        }
         claims.to_string().into_bytes()
     }
 
@@ -156,6 +168,9 @@ impl Claims {
         let jti = object.string("jti")?;
         let sub = object.string("sub")?;
         let uid = object.optional_string("uid")?;
+        let rev = object.take_optional("rev");
+        let revision = || FieldError::new("rev", "the revision of a trust");
+        let rev = rev.map(|rev| rev.as_i64().ok_or_else(revision)).transpose()?;
         if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN_CLAIMS) {
             return Err(FieldError::new(CRIT, "a list of claims that this broker understands"));
         }
@@ -163,12 +178,14 @@ impl Claims {
             jti: TokenId::parse(&jti).ok_or_else(|| FieldError::new("jti", "a token id"))?,
             sub: Principal::parse_stored(&sub)
                 .ok()
-                .filter(Principal::is_caller)
-                .ok_or_else(|| FieldError::new("sub", "a role or user"))?,
+                // A service has a token of another kind, which no broker seals.
+                .filter(|sub| sub.is_caller() && !matches!(sub, Principal::Service(_)))
+                .ok_or_else(|| FieldError::new("sub", "a role, a user or a trust"))?,
             uid: uid
                 .map(|uid| UniqueId::parse(&uid).ok_or(()))
                 .transpose()
                 .map_err(|()| FieldError::new("uid", "a unique id"))?,
+            rev,
             iat: object.integer("iat")?,
             exp: object.integer("exp")?,
             ns: exchange::parse_namespaces("ns", object.take("ns")?)?,
@@ -176,7 +193,11 @@ impl Claims {
         };
         // Without it, a deleted and recreated role would have the access of the original role.
         if claims.sub.has_unique_id() && claims.uid.is_none() {
-            return Err(FieldError::new("uid", "the unique id of the role or user"));
+            return Err(FieldError::new("uid", "the unique id of the role, user or trust"));
+        }
+        // Without it, a token would outlive a change of its trust.
+        if matches!(claims.sub, Principal::Trust(_)) != claims.rev.is_some() {
+            return Err(revision());
         }
         Ok(claims)
     }
@@ -209,6 +230,10 @@ mod tests {
             ("jti", json!("short")),
             ("sub", json!("account:aws:111122223333")),
             ("sub", json!("*")),
+            ("sub", json!("service:renovate")),
+            ("sub", json!("oidc:release-ci")),
+            ("rev", json!(1)),
+            ("rev", json!("1")),
             ("uid", json!("x")),
             ("iat", json!("1000")),
             ("exp", json!(1.5)),
@@ -234,6 +259,23 @@ mod tests {
         assert!(Claims::parse(twin.as_bytes()).is_err());
         let claims = good();
         assert_eq!(Claims::parse(&claims.to_bytes()), Ok(claims));
+    }
+
+    #[test]
+    fn a_token_of_a_trust_says_its_revision_and_no_other_token_does() {
+        let mut value: Value = serde_json::from_slice(&good().to_bytes()).unwrap();
+        assert!(value.get("rev").is_none());
+        value["sub"] = json!("oidc:release-ci");
+        value["uid"] = json!(UniqueId::random_trust().unwrap().as_str());
+        assert!(Claims::parse(value.to_string().as_bytes()).is_err(), "it has no revision");
+        value["rev"] = json!(3);
+        let claims = Claims::parse(value.to_string().as_bytes()).unwrap();
+        assert_eq!(claims.trust_revision(), Some(3));
+        assert_eq!(Claims::parse(&claims.to_bytes()), Ok(claims));
+        for bad in [json!("3"), json!(3.5), Value::Null] {
+            value["rev"] = bad;
+            assert!(Claims::parse(value.to_string().as_bytes()).is_err());
+        }
     }
 
     #[test]

@@ -130,7 +130,11 @@ pub fn delegate(
     };
     match principal {
         Principal::Account(_) => return Err(DelegationRefusal::Account(principal)),
-        Principal::Role(_) | Principal::User(_) | Principal::PermissionSet(_) => {}
+        Principal::Role(_)
+        | Principal::User(_)
+        | Principal::PermissionSet(_)
+        | Principal::Trust(_)
+        | Principal::Service(_) => {}
     }
     let held =
         Permission::ALL.map(|permission| held_until(claims, state, namespace, permission, now));

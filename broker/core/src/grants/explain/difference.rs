@@ -53,6 +53,10 @@ pub(super) fn between_principals(
     if principals.contains(granted) {
         return Some(Vec::new());
     }
+    // Nobody types the one kind of name for the other.
+    if granted.aws().is_some() != caller.aws().is_some() {
+        return None;
+    }
     let by_arn = has_arn(granted);
     let own = principals.iter().find(|own| own.kind() == granted.kind() || by_arn && has_arn(own));
     let (theirs, mut differences) = (name(granted), Vec::new());
@@ -133,7 +137,10 @@ fn name(principal: &Principal) -> &str {
 const fn has_arn(principal: &Principal) -> bool {
     match principal {
         Principal::Role(_) | Principal::User(_) => true,
-        Principal::PermissionSet(_) | Principal::Account(_) => false,
+        Principal::PermissionSet(_)
+        | Principal::Account(_)
+        | Principal::Trust(_)
+        | Principal::Service(_) => false,
     }
 }
 

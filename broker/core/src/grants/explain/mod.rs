@@ -233,7 +233,10 @@ impl AccessQuestion<'_> {
             (!differences.is_empty()).then_some((grant, differences))
         });
         let rank = |grant: &Grant| match grant.principal {
-            Principal::Role(_) | Principal::User(_) => 0,
+            Principal::Role(_)
+            | Principal::User(_)
+            | Principal::Trust(_)
+            | Principal::Service(_) => 0,
             Principal::PermissionSet(_) => 1,
             Principal::Account(_) => 2,
         };
