@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::names::Permission::{CreateGrant, Download, Upload};
 use stile_protocol::region::REGIONS;
 use stile_store::{LimitChange, LimitsSet, Store};
 use stile_tests::aws::emulated::EmulatedAws;
@@ -20,6 +20,7 @@ use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{ACCOUNT, HOST, Place, TestBroker, module_zip};
 use stile_tests::process::previous::Release;
 use stile_tests::process::programs::{ADMIN, BROKER};
+use stile_tests::provider::{self, TestRelease, TestSigner, add_key};
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::proof::Proof;
 use stile_tests::time_limits;
@@ -150,6 +151,37 @@ async fn a_limit_counts_the_versions_in_a_folder_and_in_a_table_of_an_earlier_re
         let Some(aws) = fixture::table(&release).await else { return };
         limited(&release, Place::Aws(aws), "table").await;
     }
+}
+
+#[tokio::test]
+async fn a_folder_and_a_table_of_an_earlier_release_get_their_first_provider() {
+    for release in fixture::releases() {
+        gets_a_provider(&release, Place::Folder(fixture::folder(&release)), "folder").await;
+        let Some(aws) = fixture::table(&release).await else { return };
+        gets_a_provider(&release, Place::Aws(aws), "table").await;
+    }
+}
+
+/// Adds a signing key to a namespace in a store of an earlier release, and publishes a provider.
+async fn gets_a_provider(release: &str, place: Place, kind: &str) {
+    let what = format!("{release} {kind}");
+    let test = TestBroker::start_at(HOST, 3600, place, &REGIONS.iter().collect::<Vec<_>>());
+    test.set_time(fixture::facts(release, kind)["made_at"].as_i64().unwrap() + 60);
+    let permissions = [CreateGrant, Download, Upload];
+    test.grant(&format!("aws:{ACCOUNT}:role/signer"), "acme", &permissions).await;
+    let token = test.token(&session("signer"), &permissions).await;
+    let signer = TestSigner::new("acme", test.time() - 3600);
+    assert_eq!(add_key(&test, "acme", &signer, &token).await.status, 201, "{what}");
+    let dns = TestRelease::new("acme/dns", "1.0.0", &["linux_amd64"], &signer, test.time());
+    let published = provider::publish(&test, &dns, &token).await;
+    assert_eq!(published.status, 201, "{what}: {}", published.text());
+    let path = "/v1/providers/acme/dns/1.0.0/download/linux/amd64";
+    let document = test.get(path, &token).await.json();
+    let (status, zip) = test.fetch(document["download_url"].as_str().unwrap()).await;
+    assert!(status == 200 && zip == dns.files["linux_amd64"], "{what}: {status}");
+    let modules = test.get("/v1/modules/acme/vpc/aws/versions", &token).await;
+    let listed = modules.json()["modules"][0]["versions"].as_array().unwrap().len();
+    assert_eq!(listed, 2, "{what}: the modules are as they were");
 }
 
 /// Sets limits of the namespace in a store of an earlier release, and publishes up to them.

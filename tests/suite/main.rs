@@ -60,6 +60,7 @@ mod on_embedded;
 mod openpgp;
 mod options;
 mod processes;
+mod providers_big;
 mod providers_kills;
 mod providers_stage;
 mod publishing_page;

@@ -91,6 +91,8 @@ mod providers_program;
 mod providers_served;
 #[path = "providers_signed.rs"]
 mod providers_signed;
+#[path = "providers_stopped.rs"]
+mod providers_stopped;
 #[path = "providers_terraform.rs"]
 mod providers_terraform;
 #[path = "quotas.rs"]

@@ -17,22 +17,22 @@ use zip::write::SimpleFileOptions;
 const MANIFEST: &str = r#"{"version":1,"metadata":{"protocol_versions":["5.0"]}}"#;
 
 /// A registry, and a release job whose key is not registered yet.
-struct Stage {
-    served: Served,
-    job: Home,
+pub(super) struct Stage {
+    pub(super) served: Served,
+    pub(super) job: Home,
 }
 
 /// Returns the path of a key of the fixtures.
-fn key(name: &str) -> PathBuf {
+pub(super) fn key(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/openpgp-private").join(name)
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 impl Stage {
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let served = Served::start_on(super::BACKEND, |router| router).await?;
         served.test.grant(&role("deploy"), "acme", &[CreateGrant, Download, Upload]).await;
         let job = served.home(&deploy());
@@ -40,7 +40,7 @@ impl Stage {
     }
 
     /// Writes a folder as GoReleaser does, without a signature.
-    fn dist(&self, folder: &str, version: &str, platforms: &[&str]) -> String {
+    pub(super) fn dist(&self, folder: &str, version: &str, platforms: &[&str]) -> String {
         let folder = self.job.path().join(folder);
         std::fs::create_dir_all(&folder).unwrap();
         let start = format!("terraform-provider-dns_{version}");
@@ -57,21 +57,21 @@ impl Stage {
     }
 
     /// Runs `stile-admin provider` in the job.
-    async fn provider(&self, arguments: &[&str]) -> CommandOutput {
+    pub(super) async fn provider(&self, arguments: &[&str]) -> CommandOutput {
         let host = ["--registry-host", self.served.host()];
         let arguments = [&["provider"][..], arguments, &host].concat();
         self.job.run(&program(ADMIN), &arguments).await
     }
 
     /// Runs it, and returns what it printed. It must succeed, and print nothing on stderr.
-    async fn done(&self, arguments: &[&str]) -> String {
+    pub(super) async fn done(&self, arguments: &[&str]) -> String {
         let ran = self.provider(arguments).await;
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}: {ran:?}");
         ran.stdout
     }
 
     /// Publishes a folder with the key of the fixtures, and returns the status.
-    async fn publish(&self, version: &str, folder: &str, secret: &str) -> String {
+    pub(super) async fn publish(&self, version: &str, folder: &str, secret: &str) -> String {
         let secret = key(secret);
         let words = ["publish", "acme/dns", version, folder, "--key", text(&secret)];
         let printed = self.done(&words).await;

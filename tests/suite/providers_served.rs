@@ -18,7 +18,7 @@ use crate::providers_stage::Registry;
 const BASE: &str = "/v1/providers/acme/dns";
 
 /// Ten versions in the order of their precedence.
-const VERSIONS: [&str; 10] = [
+pub(super) const VERSIONS: [&str; 10] = [
     "0.9.0",
     "1.0.0-alpha",
     "1.0.0-alpha.2",
@@ -32,7 +32,7 @@ const VERSIONS: [&str; 10] = [
 ];
 
 /// Ten platforms.
-const TEN: [&str; 10] = [
+pub(super) const TEN: [&str; 10] = [
     "darwin_amd64",
     "darwin_arm64",
     "freebsd_386",
@@ -134,7 +134,7 @@ async fn ten_versions_at_once_are_all_listed_in_their_order() {
 }
 
 /// Returns the platforms of a version in a list, in order.
-fn platforms(version: &Value) -> Vec<String> {
+pub(super) fn platforms(version: &Value) -> Vec<String> {
     let one = |platform: &Value| {
         format!("{}_{}", platform["os"].as_str().unwrap(), platform["arch"].as_str().unwrap())
     };

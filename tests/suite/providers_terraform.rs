@@ -30,6 +30,25 @@ async fn runs(terraform: &Terraform, arguments: &[&str]) -> String {
     ran.stdout
 }
 
+/// Mirrors a provider for these platforms, given as flags, and compares each archive with the published
+/// one. Returns the CLI configuration that installs from the mirror only.
+async fn mirrors(
+    terraform: &Terraform,
+    host: &str,
+    dist: &ProviderDist,
+    platforms: &[&str],
+) -> String {
+    let mirror = terraform.home.path().join("mirror");
+    let folder = mirror.to_str().unwrap();
+    let command = [&["providers", "mirror", "-no-color"], platforms, &[folder]].concat();
+    runs(terraform, &command).await;
+    for platform in platforms.iter().map(|flag| flag.trim_start_matches("-platform=")) {
+        let file = mirror.join(format!("{host}/acme/dns/{}", dist.zip_name(platform)));
+        assert!(std::fs::read(&file).unwrap() == dist.zips[platform], "{}", file.display());
+    }
+    format!("provider_installation {{\n  filesystem_mirror {{\n    path = {folder:?}\n  }}\n}}\n")
+}
+
 #[tokio::test]
 async fn without_a_grant_or_a_file_for_the_platform_terraform_says_why_it_installs_nothing() {
     let shows = "what a user reads whose provider cannot be installed";
@@ -120,19 +139,9 @@ async fn three_platforms_are_locked_and_mirrored_and_the_mirror_installs_without
     runs(&terraform, &["providers", "lock", "-no-color", one, two, three]).await;
     locked(&lock_file(&terraform), &dist, 3);
 
-    let mirror = terraform.home.path().join("mirror");
-    let folder = mirror.to_str().unwrap();
-    runs(&terraform, &["providers", "mirror", "-no-color", one, two, three, folder]).await;
-    let host = stage.served.host().to_owned();
-    for (platform, zip) in &dist.zips {
-        let file = mirror.join(format!("{host}/acme/dns/{}", dist.zip_name(platform)));
-        assert!(std::fs::read(&file).unwrap() == *zip, "{}", file.display());
-    }
+    let rc = mirrors(&terraform, stage.served.host(), &dist, &[one, two, three]).await;
     let lock = lock_file(&terraform);
     drop(stage);
-    let rc = format!(
-        "provider_installation {{\n  filesystem_mirror {{\n    path = {folder:?}\n  }}\n}}\n"
-    );
     terraform.write_rc(&rc);
     let ran = terraform.init().await;
     assert!(ran.code == Some(0) && ran.stdout.contains(INITIALIZED), "{ran:?}");
@@ -220,8 +229,8 @@ async fn a_yanked_or_deprecated_version_warns_and_installs() {
 }
 
 #[tokio::test]
-async fn older_and_newer_releases_of_terraform_install_and_lock_the_same() {
-    let shows = "other releases install a provider";
+async fn older_and_newer_releases_of_terraform_install_lock_and_mirror_the_same() {
+    let shows = "other releases install and mirror a provider";
     let Some((stage, dist)) = Stage::with_dns(super::BACKEND, shows).await else { return };
     let mut locks = vec![installs_with(&stage, &stage.program, &dist).await];
     for release in RELEASES {
@@ -242,5 +251,12 @@ async fn installs_with(stage: &Stage, file: &Path, dist: &ProviderDist) -> Strin
     runs(&terraform, &["providers", "lock", "-no-color", &platforms[0], &platforms[1]]).await;
     let two = lock_file(&terraform);
     locked(&two, dist, 2);
+    let flags = platforms.each_ref().map(String::as_str);
+    let rc = mirrors(&terraform, stage.served.host(), dist, &flags).await;
+    std::fs::remove_dir_all(terraform.configuration().join(".terraform")).unwrap();
+    terraform.write_rc(&rc);
+    let ran = terraform.init().await;
+    assert!(ran.code == Some(0) && ran.stdout.contains(INITIALIZED), "{}: {ran:?}", file.display());
+    assert_eq!(lock_file(&terraform), two, "the mirror has the same files");
     lock + &two
 }

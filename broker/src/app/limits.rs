@@ -40,6 +40,9 @@ pub struct Limits {
     pub checks: CheckTurns,
     /// The limits of one check.
     pub archives: ArchiveLimits,
+    /// The permit for the check of a provider's file in a process that stops after each answer. Its check
+    /// goes on with the next event, and the disk of a function has space for one file.
+    pub stopping_checks: Arc<Semaphore>,
     /// The permits for threads that read metadata.
     pub metadata_threads: Arc<Semaphore>,
     uploaders: PerKeyLimit<Principal>,
@@ -53,6 +56,7 @@ impl Default for Limits {
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             checks: CheckTurns::default(),
             archives: ArchiveLimits::default(),
+            stopping_checks: Arc::new(Semaphore::new(1)),
             metadata_threads: Arc::new(Semaphore::new(METADATA_THREADS)),
             uploaders: PerKeyLimit::new(UPLOADS_OF_ONE),
             namespaces: PerKeyLimit::new(UPLOADS_TO_ONE_NAMESPACE),

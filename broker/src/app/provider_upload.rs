@@ -4,8 +4,10 @@
 //! a request of its own, and completes the session. The completion reads no file, so no request takes
 //! longer than a gateway waits, whatever the size of the version.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::authorize::{Bearer, DecideAgainError};
@@ -30,6 +32,9 @@ const TURN_WITHIN: Duration = Duration::from_secs(60);
 /// The time after which a client gets an answer while its file is verified. Gateways and load balancers
 /// wait 29 seconds or more.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The time before the end of the client's patience in which it may get the answer or not.
+const NEARLY: Duration = Duration::from_secs(1);
 
 /// The reason why a version of a provider is not published.
 #[derive(Debug, thiserror::Error)]
@@ -199,19 +204,28 @@ pub enum FileVerification {
         /// SHA-256 of the file in lower-case hex.
         sha256: String,
     },
-    /// Another request verifies it.
+    /// Another request verifies it, or this process has to end another check first.
     InProgress,
+}
+
+/// Waits for the permit to verify a file in a process that stops after each answer, for at most that
+/// time. `None` if the check of an earlier request still goes on. The wait lets it go on.
+pub async fn stopping_check(broker: &Broker, time: Duration) -> Option<OwnedSemaphorePermit> {
+    let permit = Arc::clone(&broker.limits.stopping_checks).acquire_owned();
+    tokio::time::timeout(time, permit).await.ok()?.ok()
 }
 
 /// Verifies a file and stores it at its place. It is safe to repeat: a file that is verified stays so.
 ///
-/// `received` is the file, if it came in the request.
+/// `received` is the file, if it came in the request. After `patience` the client does not wait for the
+/// answer any more. So a refusal waits for its next request.
 pub async fn verify(
     broker: &Broker,
     bearer: &Bearer,
     access: &PackageAccess<UploadRight>,
     file: &SessionFile,
     received: Option<ArchiveUpload>,
+    patience: Duration,
     event: &mut Event,
 ) -> Result<FileVerification, ProviderUploadError> {
     let SessionFile { pending, name, .. } = file;
@@ -238,7 +252,7 @@ pub async fn verify(
     };
     let done = verify_in_turn(broker, bearer, access, file, received, event).await;
     let problem = done.as_ref().err().and_then(refusal);
-    let problem = problem.filter(|_| begun.elapsed() >= PATIENCE);
+    let problem = problem.filter(|_| begun.elapsed() >= patience.saturating_sub(NEARLY));
     broker.store.end_verification(turn, problem).await;
     done?;
     event.outcome(Outcome::Verified);

@@ -10,10 +10,12 @@ use tracing::Instrument;
 
 use super::error::ApiError;
 
-/// An extension of a request whose process stops after the answer, as a Lambda function does. No client
-/// can set it.
+/// An extension of a request whose process stops after the answer, as a Lambda function does: the time
+/// until it must answer. No client can set it.
+///
+/// Work that goes on after the answer stops with the process, and goes on with the next event.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StopsAfterAnswer;
+pub(super) struct StopsAfterAnswer(pub(super) Duration);
 
 /// Runs the work in a task of its own, and waits for its result.
 ///

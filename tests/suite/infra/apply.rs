@@ -31,8 +31,7 @@ use super::plan::copy_infra;
 mod uses;
 
 /// Granted actions that no test sees as a call, each with its reason.
-const UNSEEN: [(&str, &str); 7] = [
-    ("ProvidersKeep dynamodb:ConditionCheckItem", "these flows publish no provider"),
+const UNSEEN: [(&str, &str); 6] = [
     ("TableEncryption kms:Decrypt", "DynamoDB asks KMS itself, with the rights of its caller"),
     ("ArchivesEncryption kms:Decrypt", "S3 asks KMS itself"),
     ("ArchivesEncryption kms:GenerateDataKey", "S3 asks KMS itself"),
@@ -488,6 +487,7 @@ async fn exercise(applied: &Applied, work: &AtWork, publisher: &Home) {
             .contains("left behind")
     );
 
+    uses::provider(applied, work).await;
     uses::too_large_for_an_event(applied, work).await;
     uses::object_of_another_bucket(applied, work, publisher).await;
     uses::grants_through_the_api(applied, work).await;

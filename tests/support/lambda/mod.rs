@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -23,6 +23,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::broker::served::system_time;
 use crate::process::Process;
 use crate::time_limits;
 
@@ -31,12 +32,19 @@ pub struct Function {
     process: Mutex<Process>,
     api: Arc<RuntimeApi>,
     queue: mpsc::UnboundedSender<(String, Value)>,
+    /// The number of events without an answer.
+    open: Mutex<usize>,
     server: JoinHandle<()>,
     log: PathBuf,
 }
 
+/// The deadline of an event in Unix seconds, unless the test limits the function: the year 2100.
+const NO_DEADLINE: i64 = 4_102_444_800;
+
 struct RuntimeApi {
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<(String, Value)>>,
+    /// The time that each event has, in seconds. Between events the process is frozen then.
+    limit: OnceLock<i64>,
     answers: Mutex<HashMap<String, oneshot::Sender<Result<Value, Value>>>>,
     numbers: AtomicU64,
     /// Counts the function's requests for an event.
@@ -52,6 +60,7 @@ impl Function {
         let (queue, events) = mpsc::unbounded_channel();
         let api = Arc::new(RuntimeApi {
             events: tokio::sync::Mutex::new(events),
+            limit: OnceLock::new(),
             answers: Mutex::default(),
             numbers: AtomicU64::default(),
             asked: watch::Sender::new(0),
@@ -78,9 +87,22 @@ impl Function {
             process: Mutex::new(Process::start(&mut command)),
             api,
             queue,
+            open: Mutex::default(),
             server,
             log: log.to_owned(),
         }
+    }
+
+    /// Gives each event that many seconds, and freezes the process after each answer, as Lambda does.
+    #[must_use]
+    pub fn limited(self, seconds: i64) -> Self {
+        self.api.limit.set(seconds).unwrap();
+        self
+    }
+
+    /// Returns the process id.
+    pub fn id(&self) -> u32 {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).id()
     }
 
     /// Waits until the function has started and asks for its first event.
@@ -117,10 +139,23 @@ impl Function {
         );
         let (sender, receiver) = oneshot::channel();
         self.api.answers().insert(id.clone(), sender);
+        self.count(1);
         self.queue.send((id, event.clone())).unwrap();
-        match time_limits::wait(receiver).await {
+        let answered = time_limits::wait(receiver).await;
+        self.count(-1);
+        match answered {
             Some(answer) => answer.unwrap(),
             None => panic!("the function ({:?}) does not answer:\n{}", self.ended(), self.log()),
+        }
+    }
+
+    /// Counts the open events. A limited function is frozen while there is none.
+    fn count(&self, change: isize) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        *open = open.checked_add_signed(change).unwrap();
+        if self.api.limit.get().is_some() {
+            let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+            if *open == 0 { process.freeze() } else { process.resume() }
         }
     }
 
@@ -163,10 +198,12 @@ async fn next(State(api): State<Arc<RuntimeApi>>) -> impl IntoResponse {
     let Some((id, event)) = api.events.lock().await.recv().await else {
         return StatusCode::GONE.into_response();
     };
+    let limit = api.limit.get();
+    let deadline = limit.map_or(NO_DEADLINE, |seconds| system_time() + seconds);
+    let deadline = format!("{deadline}000");
     let headers = [
         ("lambda-runtime-aws-request-id", id.as_str()),
-        // The deadline is the year 2100, because no test waits for a function's own time limit.
-        ("lambda-runtime-deadline-ms", "4102444800000"),
+        ("lambda-runtime-deadline-ms", deadline.as_str()),
         (
             "lambda-runtime-invoked-function-arn",
             "arn:aws:lambda:us-east-1:111122223333:function:stile",

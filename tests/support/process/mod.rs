@@ -59,6 +59,16 @@ impl Process {
         kill_process(Pid::from_child(&self.0), Signal::HUP).unwrap();
     }
 
+    /// Stops the process with SIGSTOP, until [`Process::resume`].
+    pub fn freeze(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::STOP).unwrap();
+    }
+
+    /// Lets a frozen process go on.
+    pub fn resume(&self) {
+        kill_process(Pid::from_child(&self.0), Signal::CONT).unwrap();
+    }
+
     /// Sends SIGTERM, waits for the end of the process, and returns its exit status.
     pub async fn terminate(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();

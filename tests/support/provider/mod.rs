@@ -3,6 +3,7 @@
 //! [`publisher`] follows the documented protocol only, with files of [`dist`] and keys of [`gnupg`]. So
 //! it shows what other publishers can do.
 
+pub mod big;
 pub mod dist;
 pub mod gnupg;
 pub mod plugin;

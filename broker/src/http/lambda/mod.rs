@@ -16,6 +16,7 @@ mod shape;
 use std::convert::Infallible;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -36,6 +37,10 @@ use crate::metrics::{CloudWatchNamespace, Emf, Format};
 
 pub use event_error::EventError;
 
+/// The time that an answer needs on its way: the rest of the request after a wait, and Lambda's own
+/// work. An event is answered that long before its deadline.
+const ANSWERED_BEFORE: Duration = Duration::from_secs(5);
+
 /// Answers events until Lambda stops the process.
 pub async fn serve(
     router: Router,
@@ -48,7 +53,7 @@ pub async fn serve(
     );
     lambda_http::lambda_runtime::run(service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let function = Arc::clone(&function);
-        async move { function.answer(&event.payload).await }
+        async move { function.answer_before(&event.payload, event.context.deadline).await }
     }))
     .await
 }
@@ -81,24 +86,45 @@ impl Function {
         Self { metrics: namespace.map(Emf::new), ..self }
     }
 
-    /// Answers one event, and writes the metrics that changed to the log.
+    /// Answers one event without a deadline, as [`Function::answer_before`] does.
+    pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, EventError> {
+        self.answer_before(event, u64::MAX).await
+    }
+
+    /// Answers one event, and writes the metrics that changed to the log. Lambda ends the process at the
+    /// deadline, in Unix milliseconds.
     ///
     /// Lambda freezes the function after the answer, and may never wake it. So nothing waits for a
-    /// later event.
-    pub async fn answer(&self, event: &RawValue) -> Result<Box<RawValue>, EventError> {
-        let (answered, lines) = self.answer_with_lines(event).await;
+    /// later event, except the check of a large file: the event that asks for it again goes on with it.
+    pub async fn answer_before(
+        &self,
+        event: &RawValue,
+        deadline: u64,
+    ) -> Result<Box<RawValue>, EventError> {
+        let now = u64::try_from(self.broker.clock.now()).unwrap_or_default();
+        let left = Duration::from_millis(deadline.saturating_sub(now.saturating_mul(1000)));
+        let (answered, lines) = self.answer_within(event, left).await;
         let lines: String = lines.into_iter().map(|line| line + "\n").collect();
         // CloudWatch reads a line only if it is nothing but JSON, so it is no line of the log.
         let _ = std::io::stderr().lock().write_all(lines.as_bytes());
         answered
     }
 
-    /// Answers one event, and returns the answer with the log lines of the metrics that changed.
+    /// Answers one event without a deadline, and returns the answer with the log lines of the metrics
+    /// that changed.
     pub async fn answer_with_lines(
         &self,
         event: &RawValue,
     ) -> (Result<Box<RawValue>, EventError>, Vec<String>) {
-        let answered = self.answer_event(event).await;
+        self.answer_within(event, Duration::MAX).await
+    }
+
+    async fn answer_within(
+        &self,
+        event: &RawValue,
+        left: Duration,
+    ) -> (Result<Box<RawValue>, EventError>, Vec<String>) {
+        let answered = self.answer_event(event, left.saturating_sub(ANSWERED_BEFORE)).await;
         let Some(metrics) = &self.metrics else { return (answered, Vec::new()) };
         let now = self.broker.clock.now();
         let lines = metrics.lines(&self.broker.metrics_in(Format::OpenMetrics), now);
@@ -108,7 +134,11 @@ impl Function {
         (answered, lines)
     }
 
-    async fn answer_event(&self, event: &RawValue) -> Result<Box<RawValue>, EventError> {
+    async fn answer_event(
+        &self,
+        event: &RawValue,
+        left: Duration,
+    ) -> Result<Box<RawValue>, EventError> {
         if internal::is_tick(event) {
             let sent = tick(&self.broker).await;
             // After the delivery, so that a slow count delays no event, and what the tick delivers
@@ -127,11 +157,11 @@ impl Function {
                 &authorizer::answer(kind, event, self.authorizer_base.as_ref(), &self.broker)
                     .await?,
             ),
-            None => to_json(&self.serve(event).await?),
+            None => to_json(&self.serve(event, left).await?),
         }
     }
 
-    async fn serve(&self, event: &RawValue) -> Result<impl Serialize, EventError> {
+    async fn serve(&self, event: &RawValue, left: Duration) -> Result<impl Serialize, EventError> {
         let mut event: LambdaRequest =
             serde_json::from_str(event.get()).map_err(|_| EventError::NoEvent)?;
         let caller = self
@@ -147,7 +177,7 @@ impl Function {
             parts.uri = target.uri(parts.uri.query());
             parts.extensions.clear();
             parts.extensions.insert(limit);
-            parts.extensions.insert(StopsAfterAnswer);
+            parts.extensions.insert(StopsAfterAnswer(left));
             if let Some(caller) = caller.clone() {
                 parts.extensions.insert(caller);
             }

@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use stile_protocol::reply::ErrorCode;
+use tokio::time::Instant;
 
 use super::package_path::{PackagePath as _, PathResult, ProviderPath};
 use super::publication::{PublishReply, bad_name, reply};
@@ -24,7 +25,7 @@ use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
 use crate::http::json_body::read_json_of;
 use crate::http::run_detached::{StopsAfterAnswer, run_detached, run_detached_for};
-use stile_core::audit::{Event, Kind};
+use stile_core::audit::{Event, Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::package::ArchiveUpload;
 use stile_core::package::provider::AnnouncedRelease;
@@ -114,6 +115,7 @@ fn render(session: &ProviderSession) -> Value {
 ///
 /// Verifies a file that was put to its URL, or that is the body of this request. Answers `200` when the
 /// file is verified. It answers `202` if that takes longer than a gateway waits; the work goes on then.
+/// A process that stops after its answer goes on with the work when it gets the next request.
 pub async fn verify(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
@@ -121,7 +123,7 @@ pub async fn verify(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::VerifyFile).await?;
-    let stops_after_answer = request.extensions().get::<StopsAfterAnswer>().is_some();
+    let stops = request.extensions().get::<StopsAfterAnswer>().copied();
     let received = async {
         let Path(path) = path.map_err(|_| no_route())?;
         let access = path.access(&bearer, &mut draft, bad_name)?;
@@ -139,30 +141,43 @@ pub async fn verify(
         Ok(received) => received,
         Err(error) => return conclude(draft, Err(error)),
     };
+    let begun = Instant::now();
+    let mut patience = PATIENCE;
+    let mut permit = None;
+    if let Some(StopsAfterAnswer(left)) = stops {
+        patience = patience.min(left);
+        permit = provider_upload::stopping_check(&broker, patience).await;
+        if permit.is_none() {
+            draft.outcome(Outcome::Verifying);
+            return conclude(draft, Ok(verifying(&name)));
+        }
+    }
+    let patience = patience.saturating_sub(begun.elapsed());
     let work = Box::pin(async move {
-        let done = provider_upload::verify(&broker, &bearer, &access, &file, upload, &mut draft);
+        let _permit = permit;
+        let event = &mut draft;
+        let done =
+            provider_upload::verify(&broker, &bearer, &access, &file, upload, patience, event);
         let done = done
             .await
             .map_err(|error| ApiError::provider_upload(error, access.address().namespace()));
         conclude(draft, done)
     });
-    // A process that stops after the answer does all of the work before it.
-    let done = if stops_after_answer {
-        Some(run_detached(work).await?)
-    } else {
-        run_detached_for(PATIENCE, work).await?
-    };
+    let done = run_detached_for(patience, work).await?;
     Ok(match done {
         Some(FileVerification::Verified { sha256 }) => {
             let body = json!({ "name": name, "sha256": sha256, "status": "verified" });
             (StatusCode::OK, Json(body)).into_response()
         }
-        Some(FileVerification::InProgress) | None => {
-            let body = json!({ "name": name, "status": "verifying" });
-            let headers = [(header::RETRY_AFTER, RETRY_AFTER)];
-            (StatusCode::ACCEPTED, headers, Json(body)).into_response()
-        }
+        Some(FileVerification::InProgress) | None => verifying(&name),
     })
+}
+
+/// Answers that the client must ask again.
+fn verifying(name: &str) -> Response {
+    let body = json!({ "name": name, "status": "verifying" });
+    let headers = [(header::RETRY_AFTER, RETRY_AFTER)];
+    (StatusCode::ACCEPTED, headers, Json(body)).into_response()
 }
 
 /// Reads the file from the body. `None` if there is no body, or if the registry has the file.

@@ -15,7 +15,10 @@ use stile_tests::dev_ca::DevCa;
 use stile_tests::lambda::Function;
 use stile_tests::lambda::function_url::FunctionUrlServer;
 use stile_tests::process::home::Home;
-use stile_tests::process::programs::{ADMIN, BROKER, HELPER, client, free_port, program};
+use stile_tests::process::programs::{
+    ADMIN, BROKER, HELPER, client, free_port, program, workspace,
+};
+use stile_tests::provider::big::write_big_dist;
 use stile_tests::sts::identity::Identity;
 
 use super::{Applied, AtWork};
@@ -79,6 +82,29 @@ pub(super) async fn grants_through_the_api(applied: &Applied, work: &AtWork) {
         };
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), status, "{method} {path}\n{}", work.broker.log());
+    }
+}
+
+/// Publishes a provider, as a role that may also add the key that signs it.
+pub(super) async fn provider(applied: &Applied, work: &AtWork) {
+    let arn = "arn:aws:iam::111122223333:role/providers";
+    let create = ["grant", "create", "--role-arn", arn, "--namespace", "acme"];
+    let may = ["--create-grant", "--download", "--upload"];
+    work.operate(applied, &[&create[..], &may].concat()).await;
+    let publisher = work.home(&Identity::role("111122223333", "providers", "i-0abc"));
+    let keys = workspace().join("tests/fixtures/openpgp-private");
+    let [secret, public] = ["other.asc", "other.public.asc"].map(|name| keys.join(name));
+    let dist = applied.folder.path().join("dist");
+    std::fs::create_dir(&dist).unwrap();
+    write_big_dist(&dist, "dns", "1.0.0", 100, 1);
+    let [secret, public, dist] = [&secret, &public, &dist].map(|path| path.to_str().unwrap());
+    for command in [
+        &["keys", "add", public, "--namespace", "acme"][..],
+        &["publish", "acme/dns", "1.0.0", dist, "--key", secret],
+    ] {
+        let all = [&["provider"], command, &["--registry-host", &work.host]].concat();
+        let ran = publisher.run(&program(ADMIN), &all).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}\n{}", work.broker.log());
     }
 }
 
