@@ -182,8 +182,7 @@ mod tests {
             json!({ "claimed": { "environment": "A B" }, "published_by": "a\nb" }),
         ] {
             let claims = json!(Claims::promoted(&registry, &provenance));
-            let expected =
-                json!({ "environment": "promotion", "promoted_from": bare.clone() });
+            let expected = json!({ "environment": "promotion", "promoted_from": bare.clone() });
             assert_eq!(claims, expected, "{provenance}");
         }
         let provenance = json!({

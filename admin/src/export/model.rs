@@ -1,8 +1,8 @@
 //! What a registry has, as the export writes it. Every name is parsed, and every digest has its form.
 
 use serde_json::Value;
-use stile_core::package::provider::Release;
 use stile_core::package::Version;
+use stile_core::package::provider::Release;
 use stile_protocol::names::{ModuleAddress, ProviderAddress};
 
 use crate::published::Contents;

@@ -74,9 +74,7 @@ impl TwoRegistries {
         let to = self.target(&self.to, self.to_profile.as_ref());
         let environment = Environment::read();
         let config = from.load_config(&environment)?;
-        if self.from == self.to
-            || from.registry_in(&config)?.url == to.registry_in(&config)?.url
-        {
+        if self.from == self.to || from.registry_in(&config)?.url == to.registry_in(&config)?.url {
             return Err(CommandError::usage("`--from` and `--to` are the same registry")
                 .hint("name two registries, each with its own `url` in `config.toml`"));
         }

@@ -35,10 +35,8 @@ pub(crate) async fn run(context: &Context, args: Promote) -> CommandResult {
         _ => {
             let problem = format!("`{}` is not an address", one_line(&args.address));
             let forms = (ModuleAddress::FORM, ProviderAddress::FORM);
-            return Err(CommandError::usage(problem).hint(format!(
-                "use `{}` for a module, or `{}` for a provider",
-                forms.0, forms.1
-            )));
+            return Err(CommandError::usage(problem)
+                .hint(format!("use `{}` for a module, or `{}` for a provider", forms.0, forms.1)));
         }
     }
     Ok(ExitCode::SUCCESS)

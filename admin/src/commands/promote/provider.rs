@@ -55,17 +55,14 @@ pub(super) async fn promote(
     let context = &context.with_claims(Claims::promoted(from.host(), &source.details));
     let (of, files) = ((address, version), (&local, None));
     let sending = provider_send::publish(context, to, of, files, promotion.jobs);
-    let Sent { status, .. } =
-        Box::pin(sending).await.map_err(at(to)).map_err(not_promoted)?;
+    let Sent { status, .. } = Box::pin(sending).await.map_err(at(to)).map_err(not_promoted)?;
     Box::pin(check_listed(promotion, &source.release)).await.map_err(at(to))?;
     let status = if status == "published" { "promoted" } else { status };
     report(context, promotion, &source, (status, &lacks))
 }
 
 /// Reads the version at `from`, and verifies the signature of its digests.
-async fn source(
-    promotion: &Promotion<ProviderAddress>,
-) -> Result<PublishedRelease, CommandError> {
+async fn source(promotion: &Promotion<ProviderAddress>) -> Result<PublishedRelease, CommandError> {
     let Promotion { address, version, from, .. } = promotion;
     let missing = || CommandError::refused("there is no such version");
     let found = spinning("reading the version", Box::pin(release(from, address, version)))
@@ -171,7 +168,8 @@ async fn download(
     platforms: &[Platform],
 ) -> Result<BTreeMap<Platform, ZipFile>, CommandError> {
     let wanted = platforms.iter().filter_map(|platform| source.files.get_key_value(platform));
-    let wanted: Vec<_> = wanted.map(|(platform, file)| (platform, &file.sha256, file.bytes)).collect();
+    let wanted: Vec<_> =
+        wanted.map(|(platform, file)| (platform, &file.sha256, file.bytes)).collect();
     let bar = download_bar(Some(wanted.iter().map(|(.., bytes)| bytes).sum()));
     let bar = &bar;
     let downloading = stream::iter(wanted).map(|(platform, sha256, bytes)| {
@@ -227,7 +225,8 @@ async fn check_listed(
             match files.and_then(|files| files.get(platform)) {
                 None => is_complete = false,
                 Some(file)
-                    if (&file.sha256, &file.h1, file.bytes) == (&own.sha256, &own.h1, own.bytes) => {}
+                    if (&file.sha256, &file.h1, file.bytes)
+                        == (&own.sha256, &own.h1, own.bytes) => {}
                 Some(file) => {
                     return Err(not_listed(format_args!(
                         "`{platform}` has the digests {} and {} there, and not {} and {}",

@@ -59,7 +59,11 @@ pub struct PromotedFrom {
 
 impl PromotedFrom {
     /// Creates the claim. It leaves out a text that cannot be a claim.
-    pub fn new(registry: &Audience, published_by: Option<&str>, published_at: Option<&str>) -> Self {
+    pub fn new(
+        registry: &Audience,
+        published_by: Option<&str>,
+        published_at: Option<&str>,
+    ) -> Self {
         let claim = |text: Option<&str>| text.filter(|text| is_claim(text)).map(str::to_owned);
         Self {
             registry: registry.as_str().to_owned(),
