@@ -32,6 +32,8 @@ struct OnTheWay(Arc<Mutex<State>>);
 struct State {
     tokens: Vec<String>,
     is_down: bool,
+    /// The registry is down for paths with this text only.
+    stops_at: Option<&'static str>,
     /// The bytes that clients get in place of each archive.
     other: Option<Vec<u8>>,
 }
@@ -51,7 +53,8 @@ impl OnTheWay {
             let mut state = self.0.lock().unwrap();
             let token = request.headers().get("authorization");
             state.tokens.extend(token.map(|token| token.to_str().unwrap().to_owned()));
-            (state.is_down, state.other.clone())
+            let stops = state.stops_at.is_some_and(|part| path.contains(part));
+            (state.is_down || stops, state.other.clone())
         };
         if is_down {
             return (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response();
@@ -249,6 +252,18 @@ async fn a_registry_that_is_down_is_not_one_that_says_no() {
     }
     stage.fails("acme/mail", 1, "there is no such version").await;
     stage.nothing_is_promoted().await;
+}
+
+#[tokio::test]
+async fn a_promotion_that_stops_half_way_lists_nothing_and_the_next_one_completes_it() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.provider(&stage.from, &stage.release(&PLATFORMS)).await;
+    stage.register(&stage.to).await;
+    stage.at_to.set(|state| state.stops_at = Some("/files/terraform-provider-dns_1.2.0_windows"));
+    stage.fails("acme/dns", 2, "`acme/dns` 1.2.0 was not promoted: ").await;
+    assert_eq!(stage.details(&stage.to, DNS).await, None);
+    stage.at_to.set(|state| state.stops_at = None);
+    assert_eq!(stage.promote("acme/dns").await["status"], "promoted");
 }
 
 #[tokio::test]
