@@ -90,6 +90,7 @@ fn a_command_line_without_two_registries_and_a_version_sends_nothing() {
 fn an_archive_with_other_bytes_is_refused_with_both_digests_and_nothing_is_sent() {
     for address in PACKAGES {
         let (mut from, to) = registries();
+        from.provider("acme/dns", &[("1.0.0", &["linux_amd64"])]);
         let (path, text) = match address {
             "acme/dns" => (ZIP.to_owned(), "provider acme/dns 1.0.0 for linux_amd64".to_owned()),
             _ => {
@@ -295,12 +296,18 @@ fn a_registry_that_lists_another_digest_than_it_accepted_is_an_error() {
     let sha256 = hex::encode(Sha256::digest(&zip));
     // Answers of the doubles are texts, so the archive is one of their bodies by another server.
     let archives = Archives::start(zip.clone());
-    for (listed, code) in [(sha256.clone(), 0), ("0".repeat(64), 2)] {
+    let object = || json!("s3://acme-modules/vpc/1.0.0.zip");
+    for (listed, source, code) in [
+        (sha256.clone(), Value::Null, 0),
+        (sha256.clone(), object(), 0),
+        ("0".repeat(64), Value::Null, 2),
+    ] {
         let mut from = Registry::new();
         from.module("acme/vpc/aws", &["1.0.0"]);
         from.change(VPC, |details| {
             details["provenance"]["sha256"] = sha256.as_str().into();
             details["provenance"]["bytes"] = zip.len().into();
+            details["provenance"]["source"] = source;
             details["provenance"]["claimed"] = json!({ "environment": "jenkins", "run": "7" });
         });
         let header = format!("x-terraform-get: {}/a?token=secret&archive=zip\r\n", archives.url);
