@@ -79,7 +79,8 @@ impl Claims {
         let Self(claimed) =
             claimed.map_or_else(|_| Self::of_job(PROMOTION, (None, None, None)), Self);
         let (by, at) = (provenance["published_by"].as_str(), provenance["published_at"].as_str());
-        Self(Claimed { promoted_from: Some(PromotedFrom::new(registry, by, at)), ..claimed })
+        let from = PromotedFrom::new(registry, by, at);
+        Self(Claimed { promoted_from: Some(Box::new(from)), ..claimed })
     }
 
     /// Returns the value of [`HEADER`]: JSON as base64url without padding.

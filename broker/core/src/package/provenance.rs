@@ -41,7 +41,7 @@ pub struct Claimed {
     /// The registry that the version was promoted from. The other claims are then as that registry
     /// recorded them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub promoted_from: Option<PromotedFrom>,
+    pub promoted_from: Option<Box<PromotedFrom>>,
 }
 
 /// What the promoter of a version says about the registry that it comes from.
@@ -124,7 +124,8 @@ impl Claimed {
         let commit = optional_claim(&mut object, "commit")?;
         let run = optional_claim(&mut object, "run")?;
         let promoted_from = object.take_optional(PROMOTED_FROM);
-        let promoted_from = promoted_from.as_ref().map(PromotedFrom::parse).transpose()?;
+        let promoted_from =
+            promoted_from.as_ref().map(PromotedFrom::parse).transpose()?.map(Box::new);
         Ok(Self { environment, repository, commit, run, promoted_from })
     }
 
@@ -283,7 +284,11 @@ mod tests {
             repository: long.clone(),
             commit: long.clone(),
             run: long.clone(),
-            promoted_from: Some(PromotedFrom::new(&registry, long.as_deref(), long.as_deref())),
+            promoted_from: Some(Box::new(PromotedFrom::new(
+                &registry,
+                long.as_deref(),
+                long.as_deref(),
+            ))),
         };
         let header = URL_SAFE_NO_PAD.encode(claimed.to_text().unwrap());
         assert_eq!(Claimed::parse_header(&header), Ok(claimed));
