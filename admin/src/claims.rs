@@ -1,5 +1,5 @@
 //! Reads where a version comes from: the repository, commit and run that a CI job names in its
-//! environment.
+//! environment, or the registry that it is promoted from.
 //!
 //! The registry records these values as claims. A publisher can set them freely, so they decide
 //! nothing. They never contain the user or the password of a URL.
@@ -8,6 +8,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Url;
 use serde::Serialize;
+use serde_json::Value;
+use stile_core::package::{Claimed, PromotedFrom};
+use stile_protocol::audience::Audience;
 
 /// The request header with the claims of a version whose archive is the body.
 pub(crate) const HEADER: &str = "stile-claimed";
@@ -15,17 +18,13 @@ pub(crate) const HEADER: &str = "stile-claimed";
 /// Maximum length of one value in characters. A longer value is left out.
 const MAX_VALUE: usize = 512;
 
-/// What the environment claims about a version.
+/// The environment of a promoted version without claims of its own.
+const PROMOTION: &str = "promotion";
+
+/// What the publisher claims about a version.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct Claims {
-    environment: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    repository: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    commit: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    run: Option<String>,
-}
+#[serde(transparent)]
+pub(crate) struct Claims(Claimed);
 
 impl Claims {
     /// Returns the claims of the CI service in whose job the program runs, or `None` elsewhere.
@@ -46,30 +45,42 @@ impl Claims {
                 None => Some(id),
             });
             let commit = value("GITHUB_SHA");
-            return Some(Self { environment: "github-actions", repository, commit, run });
+            return Some(Self::of_job("github-actions", (repository, commit, run)));
         }
         if is_true("GITLAB_CI") {
-            return Some(Self {
-                environment: "gitlab-ci",
-                repository: url("CI_PROJECT_URL"),
-                commit: value("CI_COMMIT_SHA"),
-                run: url("CI_JOB_URL"),
-            });
+            let claims = (url("CI_PROJECT_URL"), value("CI_COMMIT_SHA"), url("CI_JOB_URL"));
+            return Some(Self::of_job("gitlab-ci", claims));
         }
         if let Some(build) = variable("CODEBUILD_BUILD_ARN").filter(|build| !build.is_empty()) {
-            return Some(Self {
-                environment: "codebuild",
-                repository: url("CODEBUILD_SOURCE_REPO_URL"),
-                commit: value("CODEBUILD_RESOLVED_SOURCE_VERSION"),
-                run: plain(&build),
-            });
+            let repository = url("CODEBUILD_SOURCE_REPO_URL");
+            let commit = value("CODEBUILD_RESOLVED_SOURCE_VERSION");
+            return Some(Self::of_job("codebuild", (repository, commit, plain(&build))));
         }
-        variable("JENKINS_URL").filter(|server| !server.is_empty()).map(|_| Self {
-            environment: "jenkins",
-            repository: url("GIT_URL"),
-            commit: value("GIT_COMMIT"),
-            run: url("BUILD_URL"),
+        variable("JENKINS_URL").filter(|server| !server.is_empty()).map(|_| {
+            Self::of_job("jenkins", (url("GIT_URL"), value("GIT_COMMIT"), url("BUILD_URL")))
         })
+    }
+
+    /// Creates the claims of a job: its repository, commit and run.
+    fn of_job(
+        environment: &str,
+        (repository, commit, run): (Option<String>, Option<String>, Option<String>),
+    ) -> Self {
+        let environment = environment.to_owned();
+        Self(Claimed { environment, repository, commit, run, promoted_from: None })
+    }
+
+    /// Creates the claims of a version that is promoted from another registry.
+    ///
+    /// `provenance` is what that registry says: `claimed`, `published_by` and `published_at`. Claims
+    /// that are malformed there are left out.
+    pub(crate) fn promoted(registry: &Audience, provenance: &Value) -> Self {
+        let claimed = Claimed::parse(&provenance["claimed"]);
+        let Self(claimed) =
+            claimed.map_or_else(|_| Self::of_job(PROMOTION, (None, None, None)), Self);
+        let (by, at) = (provenance["published_by"].as_str(), provenance["published_at"].as_str());
+        let from = PromotedFrom::new(registry, by, at);
+        Self(Claimed { promoted_from: Some(Box::new(from)), ..claimed })
     }
 
     /// Returns the value of [`HEADER`]: JSON as base64url without padding.
@@ -116,14 +127,16 @@ fn public_url(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
-    fn claims(variables: &[(&str, &str)]) -> Option<serde_json::Value> {
+    fn claims(variables: &[(&str, &str)]) -> Option<Value> {
         let found = Claims::of(|name| {
             let value = variables.iter().find(|(there, _)| *there == name);
             value.map(|(_, value)| (*value).to_owned())
         });
-        found.map(|claims| serde_json::json!(claims))
+        found.map(|claims| json!(claims))
     }
 
     #[test]
@@ -154,10 +167,41 @@ mod tests {
         let long = "a".repeat(MAX_VALUE + 1);
         for commit in ["", " ", "a\nb", "a\u{1b}[2J", "caf\u{e9}", &long] {
             let found = claims(&[("GITLAB_CI", "true"), ("CI_COMMIT_SHA", commit)]).unwrap();
-            assert_eq!(found, serde_json::json!({ "environment": "gitlab-ci" }), "{commit:?}");
+            assert_eq!(found, json!({ "environment": "gitlab-ci" }), "{commit:?}");
         }
         let found = claims(&[("GITLAB_CI", "true"), ("CI_COMMIT_SHA", &long[1..])]).unwrap();
         assert_eq!(found["commit"], long[1..]);
+    }
+
+    #[test]
+    fn a_promoted_version_has_the_claims_of_its_registry_and_names_it() {
+        let registry = Audience::parse("staging.example.com").unwrap();
+        let bare = json!({ "registry": "staging.example.com" });
+        for provenance in [
+            json!({}),
+            json!({ "claimed": null, "published_by": 7 }),
+            json!({ "claimed": { "environment": "A B" }, "published_by": "a\nb" }),
+        ] {
+            let claims = json!(Claims::promoted(&registry, &provenance));
+            let expected = json!({ "environment": "promotion", "promoted_from": bare.clone() });
+            assert_eq!(claims, expected, "{provenance}");
+        }
+        let provenance = json!({
+            "claimed": {
+                "environment": "jenkins", "commit": "c0ffee",
+                "promoted_from": { "registry": "dev.example.com" },
+            },
+            "published_by": "aws:111122223333:role/deploy", "published_at": "2026-11-20T10:11:12Z",
+        });
+        let expected = json!({
+            "environment": "jenkins", "commit": "c0ffee",
+            "promoted_from": {
+                "registry": "staging.example.com",
+                "published_by": "aws:111122223333:role/deploy",
+                "published_at": "2026-11-20T10:11:12Z",
+            },
+        });
+        assert_eq!(json!(Claims::promoted(&registry, &provenance)), expected);
     }
 
     #[test]
@@ -226,12 +270,12 @@ mod tests {
                 "https://ci.example.com/job/vpc/42/",
             ),
         ] {
-            let expected = serde_json::json!({
+            let expected = json!({
                 "environment": environment, "repository": repository, "commit": "c0ffee", "run": run,
             });
             assert_eq!(claims(variables), Some(expected));
         }
         let bare = claims(&[("GITHUB_ACTIONS", "true"), ("GITHUB_RUN_ID", "42")]).unwrap();
-        assert_eq!(bare, serde_json::json!({ "environment": "github-actions", "run": "42" }));
+        assert_eq!(bare, json!({ "environment": "github-actions", "run": "42" }));
     }
 }

@@ -6,6 +6,7 @@ mod export;
 mod grant;
 mod module;
 mod namespace;
+mod promote;
 mod provider;
 mod webhook;
 
@@ -21,6 +22,7 @@ pub(crate) use self::export::*;
 pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
+pub(crate) use self::promote::*;
 pub(crate) use self::provider::*;
 pub(crate) use self::webhook::*;
 use crate::output::OutputFormat;
@@ -30,8 +32,8 @@ use crate::target::{ApiTarget, StoreTarget};
 ///
 /// `store`, `namespace`, `grant`, `token`, `audit`, `webhook`, `backup` and `restore` open the store directly.
 /// The broker need not run.
-/// `module`, `provider` and `export` call the broker, with a token for your AWS identity. `grant` and
-/// `audit` do one or the other.
+/// `module`, `provider`, `export` and `promote` call the broker, with a token for your AWS identity.
+/// `grant` and `audit` do one or the other.
 ///
 /// Set `STILE_AUDIT_LOG` to a file to log each change of the store, as one line of JSON.
 ///
@@ -131,6 +133,7 @@ pub(crate) enum Noun {
         verb: Box<ProviderVerb>,
     },
     Export(Box<Export>),
+    Promote(Box<Promote>),
     /// Copy a data folder into a backup, while brokers serve it
     ///
     /// It copies the database as it is at one moment, and every archive that it names. Repeat it with

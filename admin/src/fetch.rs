@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::CONTENT_LENGTH;
 use reqwest::{Client, Response, Url, redirect};
+use sha2::{Digest as _, Sha256};
 use stile_core::package::MAX_ARCHIVE;
 use terraform_credentials_stile::call::{self, CallError};
 use terraform_credentials_stile::config::{Environment, is_loopback};
@@ -44,6 +45,8 @@ pub(crate) enum Purpose {
     Publish,
     /// A static export of a registry.
     Export,
+    /// A promotion to another registry.
+    Promotion,
 }
 
 impl Purpose {
@@ -51,6 +54,7 @@ impl Purpose {
         match self {
             Self::Publish => "published",
             Self::Export => "exported",
+            Self::Promotion => "promoted",
         }
     }
 
@@ -58,6 +62,7 @@ impl Purpose {
         match self {
             Self::Publish => "check the URL, or download the archive and publish the file",
             Self::Export => "run the command again: it continues with the missing archives",
+            Self::Promotion => "run the command again: it continues with what is missing",
         }
     }
 }
@@ -134,6 +139,23 @@ impl<'a> Incoming<'a> {
             return Err(self.too_large());
         }
         Ok(chunk)
+    }
+
+    /// Gives all bytes to `write`, and returns their SHA-256 in lower-case hex.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::next`], and the first error of `write`.
+    pub(crate) async fn digest_to(
+        mut self,
+        mut write: impl FnMut(&[u8]) -> Result<(), CommandError>,
+    ) -> Result<String, CommandError> {
+        let mut digest = Sha256::new();
+        while let Some(bytes) = self.next().await? {
+            digest.update(&bytes);
+            write(&bytes)?;
+        }
+        Ok(hex::encode(digest.finalize()))
     }
 
     fn too_large(&self) -> CommandError {

@@ -18,6 +18,7 @@ mod pack;
 mod paged;
 mod progress;
 mod provider;
+mod published;
 mod source;
 mod target;
 mod upload;
@@ -115,6 +116,7 @@ fn run(
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
             Noun::Provider { verb } => Box::pin(provider_command::run(context, *verb)).await,
             Noun::Export(args) => Box::pin(commands::export::run(context, *args)).await,
+            Noun::Promote(args) => Box::pin(commands::promote::run(context, *args)).await,
             Noun::Backup(args) => backup::back_up(context, args).await,
             Noun::Restore(args) => backup::restore(context, args).await,
             Noun::Config { verb: ConfigVerb::Show(wanted) } => {

@@ -1,6 +1,7 @@
 //! The target of a command: a store, or a broker's API.
 
 mod any;
+mod two;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use terraform_credentials_stile::config::{Config, Environment, RegistryConfig, c
 use crate::error::CommandError;
 
 pub(crate) use any::{AnyTarget, ChosenTarget, operators_only};
+pub(crate) use two::TwoRegistries;
 
 /// The beginning of the error of a command line that selects no registry.
 const NO_REGISTRY: &str = "no registry is named";

@@ -104,6 +104,21 @@ impl Archive {
         Self::of_file(&subject, file, format, include, print)
     }
 
+    /// Inspects an archive that another registry published. It is sent unchanged.
+    ///
+    /// That registry has the files that its publisher wanted, so none of them is refused as a secret.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub(crate) fn of_registry(
+        name: String,
+        file: File,
+        format: Format,
+    ) -> Result<Self, CommandError> {
+        Self::inspect(&Subject(name), file, format, Vec::new())
+    }
+
     /// Inspects a finished archive, which is sent unchanged.
     fn of_file(
         subject: &Subject,

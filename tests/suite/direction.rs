@@ -170,6 +170,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "upload",
             "direct_upload",
             "provider",
+            "published",
             "export",
             "commands",
         ],

@@ -69,6 +69,8 @@ mod objects_again;
 mod objects_terraform;
 #[path = "paths.rs"]
 mod paths;
+#[path = "promote.rs"]
+mod promote;
 #[path = "provider_store.rs"]
 mod provider_store;
 #[path = "providers.rs"]

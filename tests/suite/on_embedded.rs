@@ -79,6 +79,8 @@ mod objects_terraform;
 mod openapi;
 #[path = "paths.rs"]
 mod paths;
+#[path = "promote.rs"]
+mod promote;
 #[path = "provider_store.rs"]
 mod provider_store;
 #[path = "providers.rs"]

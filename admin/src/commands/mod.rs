@@ -34,6 +34,7 @@ mod module_usage;
 pub(crate) mod namespace;
 mod namespace_set;
 mod page;
+pub(crate) mod promote;
 pub(crate) mod provider;
 mod provider_keys;
 mod provider_list;
@@ -78,6 +79,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Returns the same context with other claims about the versions that it publishes.
+    fn with_claims(&self, claims: Claims) -> Self {
+        Self {
+            output: self.output,
+            user: self.user.clone(),
+            now: self.now,
+            clock: self.clock.clone(),
+            no_colour: self.no_colour,
+            claims: Some(claims),
+        }
+    }
+
     /// Opens a store to read it. No record names the reader, so STS is not asked.
     async fn open(&self, target: &StoreTarget) -> Result<OpenStore, CommandError> {
         match target.location()? {

@@ -53,6 +53,13 @@ impl Page {
         for name in ["environment", "repository", "commit", "run"] {
             self.line(&format!("{name} (claimed)"), &claimed[name]);
         }
+        let from = &claimed["promoted_from"];
+        if from.is_object() {
+            let registry = format!("promoted from {}", text(&from["registry"]));
+            self.line("promotion (claimed)", &registry.into());
+            self.line("  published by", &from["published_by"]);
+            self.line("  published at", &from["published_at"]);
+        }
     }
 
     /// Adds a line for a text or a number. Anything else, and an empty text, adds none.

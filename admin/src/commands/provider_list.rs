@@ -178,7 +178,8 @@ mod tests {
         let page = shown(&json!({
             "version": evil, "key_id": evil, "protocols": [evil],
             "platforms": [{ "os": evil, "arch": evil, "sha256": evil }, evil, 7],
-            "claimed": { "commit": evil }, "unpublished": { "reason": evil },
+            "claimed": { "commit": evil, "promoted_from": { "registry": evil, "published_by": evil } },
+            "unpublished": { "reason": evil },
             "compromised_key": { "key_id": evil, "at": evil },
         }));
         assert!(!page.contains(['\u{1b}', '\u{202e}']), "{page}");
@@ -209,7 +210,13 @@ mod tests {
                 { "os": "linux", "arch": "amd64", "sha256": "11", "bytes": 12_345_678 },
             ],
             "published_by": "aws:111122223333:role/deploy", "published_at": "2026-11-20T10:11:12Z",
-            "claimed": { "commit": "c0ffee" },
+            "claimed": {
+                "commit": "c0ffee",
+                "promoted_from": {
+                    "registry": "staging.example.com", "published_by": "aws:111122223333:role/ci",
+                    "published_at": "2026-11-19T10:11:12Z",
+                },
+            },
             "unpublished": {
                 "reason": "it deletes the wrong zone", "replacement": "1.3.0",
                 "unpublished_by": "aws:111122223333:role/deploy",
@@ -227,6 +234,9 @@ mod tests {
         published at          2026-11-20T10:11:12Z
         published by          aws:111122223333:role/deploy
         commit (claimed)      c0ffee
+        promotion (claimed)   promoted from staging.example.com
+          published by        aws:111122223333:role/ci
+          published at        2026-11-19T10:11:12Z
         platforms             darwin_arm64               7  00
                               linux_amd64         12345678  11
         ");

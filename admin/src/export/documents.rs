@@ -7,8 +7,9 @@ use stile_core::package::provider::{
 use stile_core::package::versions_document;
 use stile_protocol::names::ProviderAddress;
 
-use super::model::{Contents, Module, ModuleVersion, Provider, ProviderVersion};
+use super::model::{Module, ModuleVersion, Provider, ProviderVersion};
 use super::path::SumsId;
+use crate::published::Contents;
 
 /// Returns the discovery document. The paths end in `/`, because some clients do not add it.
 pub(super) fn discovery() -> String {

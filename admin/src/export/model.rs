@@ -1,10 +1,11 @@
 //! What a registry has, as the export writes it. Every name is parsed, and every digest has its form.
 
 use serde_json::Value;
+use stile_core::package::Version;
 use stile_core::package::provider::Release;
-use stile_core::package::source::ModuleSource;
-use stile_core::package::{Format, Version};
 use stile_protocol::names::{ModuleAddress, ProviderAddress};
+
+use crate::published::Contents;
 
 /// The packages of an export, and what it leaves out.
 #[derive(Debug, Default)]
@@ -60,22 +61,4 @@ pub(crate) struct Module {
 pub(crate) struct ModuleVersion {
     pub(crate) version: Version,
     pub(crate) contents: Contents,
-}
-
-/// Where the files of a version are.
-#[derive(Debug)]
-pub(crate) enum Contents {
-    /// In an archive, which the export has.
-    Archive {
-        /// The format.
-        format: Format,
-        /// The SHA-256 in lower-case hex.
-        sha256: String,
-        /// The size in bytes.
-        bytes: u64,
-        /// Whether it is an object in a bucket of the publisher, which can become unreadable.
-        is_object: bool,
-    },
-    /// At another server.
-    Source(ModuleSource),
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use stile_core::package::Version;
-use stile_core::package::provider::Platform;
-use stile_protocol::names::{ModuleAddress, ProviderAddress};
+use stile_protocol::names::ModuleAddress;
 
-use super::model::{Catalogue, Contents, LeftOut};
+use super::model::{Catalogue, LeftOut};
 use super::path::{Owner, SumsId, TreePath};
 use super::{documents, snippets};
+use crate::published::{Contents, Place};
 
 /// An archive that the export has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,17 +19,6 @@ pub(super) struct WantedFile {
     /// The size in bytes.
     pub(super) bytes: u64,
     pub(super) place: Place,
-}
-
-/// Where the registry has an archive.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Place {
-    /// The file of a provider's platform.
-    Provider(ProviderAddress, Version, Platform),
-    /// The archive of a module.
-    Module(ModuleAddress, Version),
-    /// The archive of a module in a bucket of its publisher.
-    Object(ModuleAddress, Version),
 }
 
 /// A document with its path.

@@ -7,20 +7,18 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use reqwest::header::HeaderMap;
-use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use stile_core::package::Version;
 use stile_protocol::names::{ModuleAddress, NameError, Namespace, ProviderAddress};
 
 use super::model::{Catalogue, LeftOut};
 use super::path::Owner;
-use crate::api::{Api, ApiResponse};
+use crate::api::Api;
 use crate::error::CommandError;
 use crate::output::notice;
 use crate::paged::pages;
+use crate::published::{self, get, wrong};
 
 /// The number of packages that it reads at the same time.
 const AT_ONCE: usize = 4;
@@ -169,39 +167,21 @@ fn versions_of(
     listed.into_iter().map(parse).collect()
 }
 
-/// Sends a GET request.
-async fn get(api: &Api, path: &str) -> Result<ApiResponse, CommandError> {
-    api.send_json(&Method::GET, &api.at(path)?, &HeaderMap::new(), None).await
-}
-
 /// Sends a GET request, and parses the response. `None` if there is no such object.
 async fn find<T: DeserializeOwned>(
     api: &Api,
     path: &str,
     about: &dyn Display,
 ) -> Result<Option<T>, CommandError> {
-    let answer = get(api, path).await.map_err(|error| error.about(&about.to_string()))?;
-    if answer.status == StatusCode::NOT_FOUND {
-        return Ok(None);
+    published::find(api, path, about).await.map_err(with_hint)
+}
+
+/// Adds to a refusal what the user can do.
+fn with_hint(error: CommandError) -> CommandError {
+    match error.is_refusal() {
+        true => error.or_hint("the export stays as it is; get `download` on the namespace, or select other namespaces with `--namespace`"),
+        false => error,
     }
-    let found = answer.read().map_err(|error| {
-        let error = error.about(&about.to_string());
-        match error.is_refusal() {
-            true => error.or_hint("the export stays as it is; get `download` on the namespace, or select other namespaces with `--namespace`"),
-            false => error,
-        }
-    });
-    found.map(Some)
-}
-
-/// Creates the error for an answer that no honest registry gives.
-fn wrong(about: &dyn Display, problem: impl Display) -> CommandError {
-    CommandError::failed(format!("`{about}`: {problem}"))
-}
-
-/// Returns a text of an answer.
-fn text(value: &Value) -> Option<&str> {
-    value.as_str().filter(|text| !text.is_empty())
 }
 
 /// Leaves out a version, for a reason that the user reads.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_core::package::Version;
 use stile_core::package::provider::{
-    KeyId, Manifest, Platform, ProtocolVersion, Sums, sums_name, zip_name,
+    KeyId, Manifest, Platform, ProtocolVersion, Release, Sums, sums_name, zip_name,
 };
 use stile_protocol::names::{ProviderAddress, ProviderType};
 use terraform_credentials_stile::message::one_line;
@@ -119,6 +119,34 @@ impl LocalRelease {
             signature: found.signature,
             manifest,
             protocols,
+        };
+        local.check_digests()?;
+        Ok(local)
+    }
+
+    /// Creates the release that another registry published. `zips` are those of its archives that are to
+    /// be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`], if an archive has another digest than in the list.
+    pub(crate) fn of_registry(
+        address: &ProviderAddress,
+        version: &Version,
+        release: &Release,
+        zips: BTreeMap<Platform, ZipFile>,
+    ) -> Result<Self, CommandError> {
+        let sums = Sums::parse(&release.sums.text, &address.provider_type, version)
+            .map_err(|error| CommandError::refused(error.to_string()))?;
+        let manifest = release.manifest.clone().filter(|_| sums.manifest().is_some());
+        let local = Self {
+            provider_type: address.provider_type.clone(),
+            version: version.clone(),
+            zips,
+            sums: Some(sums),
+            signature: Some(release.sums.signature.clone()),
+            manifest,
+            protocols: Some(release.protocols.clone()),
         };
         local.check_digests()?;
         Ok(local)

@@ -38,8 +38,8 @@ impl ZipFile {
         Self::inspect(open(path)?, path, name, (provider_type, platform))
     }
 
-    /// Inspects a zip archive, which comes from the file at this path.
-    pub(super) fn inspect(
+    /// Inspects a zip archive, which comes from the file at this path or with this name.
+    pub(crate) fn inspect(
         mut file: File,
         path: &Path,
         name: String,

@@ -1,6 +1,6 @@
 //! Tests of `export`: what a hostile or failing registry cannot do, and what the tree has.
 
-mod registry;
+pub(crate) mod registry;
 
 use std::fs::{self, OpenOptions};
 

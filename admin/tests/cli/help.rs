@@ -64,6 +64,7 @@ fn every_command_has_a_help_page() {
         "provider keys retire",
         "provider keys export",
         "export",
+        "promote",
         "backup",
         "restore",
         "config",

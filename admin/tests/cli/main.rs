@@ -18,6 +18,7 @@ mod monorepo;
 mod namespace;
 mod objects;
 mod output;
+mod promote;
 mod provider_join;
 mod provider_keys;
 mod provider_publish;

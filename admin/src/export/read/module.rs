@@ -2,14 +2,13 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use stile_core::package::source::ModuleSource;
-use stile_core::package::{Format, MAX_ARCHIVE, Version, is_sha256};
 use stile_protocol::names::ModuleAddress;
 
-use super::{ListedVersion, find, get, leave_out, text, versions_of, wrong};
+use super::{ListedVersion, find, leave_out, versions_of};
 use crate::api::Api;
 use crate::error::CommandError;
-use crate::export::model::{Contents, LeftOut, Module, ModuleVersion};
+use crate::export::model::{LeftOut, Module, ModuleVersion};
+use crate::published::{contents, wrong};
 
 /// The versions document of a module.
 #[derive(Deserialize)]
@@ -48,39 +47,4 @@ pub(super) async fn read(
     }
     let module = (!versions.is_empty()).then_some(Module { address, versions });
     Ok((module, left_out))
-}
-
-/// Returns where the files of a version are, or why the export leaves it out.
-async fn contents(
-    api: &Api,
-    address: &ModuleAddress,
-    version: &Version,
-    provenance: &Value,
-) -> Result<Result<Contents, String>, CommandError> {
-    let about = format!("{address} {version}");
-    let source = text(&provenance["source"]);
-    if let Some(sha256) = text(&provenance["sha256"]) {
-        let format = text(&provenance["format"]).and_then(Format::from_extension);
-        let bytes = provenance["bytes"].as_u64().filter(|bytes| *bytes <= MAX_ARCHIVE);
-        let (Some(format), Some(bytes), true) = (format, bytes, is_sha256(sha256)) else {
-            return Err(wrong(&about, "the registry sent no valid digest, format and size"));
-        };
-        let is_object = source.is_some_and(|source| source.starts_with("s3://"));
-        return Ok(Ok(Contents::Archive { format, sha256: sha256.to_owned(), bytes, is_object }));
-    }
-    let Some(source) = source else {
-        return Err(wrong(&about, "the registry sent neither a digest nor a source"));
-    };
-    let parsed = ModuleSource::parse(source)
-        .map_err(|error| wrong(&about, format_args!("the registry sent a bad source: {error}")))?;
-    // The namespace may no longer allow the source.
-    let answer = get(api, &format!("/v1/modules/{address}/{version}/download")).await?;
-    match answer.check() {
-        Ok(()) if answer.header("x-terraform-get") == Some(parsed.as_str()) => {
-            Ok(Ok(Contents::Source(parsed)))
-        }
-        Ok(()) => Err(wrong(&about, "the registry sent two different sources")),
-        Err(error) if error.is_refusal() => Ok(Err(error.message().to_owned())),
-        Err(error) => Err(error.about(&about)),
-    }
 }

@@ -20,12 +20,12 @@ use crate::provider_registry::fixture;
 use crate::support::{Machine, Run};
 
 /// The flags that select the registry and the folder of every export.
-pub(super) const FLAGS: &str = "--registry-host registry.example.com --out tree";
+pub(crate) const FLAGS: &str = "--registry-host registry.example.com --out tree";
 
 type Routes = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// Signs a text with the key `ed25519` of the fixtures. Returns the detached signature as base64.
-pub(super) fn sign(text: &str) -> String {
+pub(crate) fn sign(text: &str) -> String {
     let private = std::fs::read_to_string(fixture("ed25519.asc")).unwrap();
     let key = SignedSecretKey::from_string(&private).unwrap().0.primary_key;
     let mut config =
@@ -45,10 +45,10 @@ pub(super) fn sign(text: &str) -> String {
 /// A path whose answer waits, with the two ends of the wait.
 type Held = Arc<Mutex<Option<(String, Sender<()>, Receiver<()>)>>>;
 
-/// A registry with a machine that exports it.
-pub(super) struct Registry {
-    pub(super) broker: Broker,
-    pub(super) machine: Machine,
+/// A registry with a machine that reads it.
+pub(crate) struct Registry {
+    pub(crate) broker: Broker,
+    pub(crate) machine: Machine,
     routes: Routes,
     held: Held,
     providers: Vec<String>,
@@ -57,7 +57,7 @@ pub(super) struct Registry {
 
 impl Registry {
     /// Creates a registry without packages.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (routes, held) = (Routes::default(), Held::default());
         let (served, holding) = (Arc::clone(&routes), Arc::clone(&held));
         let broker = Broker::new(move |_, request| {
@@ -85,7 +85,7 @@ impl Registry {
     }
 
     /// Creates a registry with a provider for two platforms, and a module.
-    pub(super) fn with_packages() -> Self {
+    pub(crate) fn with_packages() -> Self {
         let mut registry = Self::new();
         registry.provider("acme/dns", &[("1.0.0", &["linux_amd64", "darwin_arm64"])]);
         registry.module("acme/vpc/aws", &["1.0.0"]);
@@ -93,55 +93,55 @@ impl Registry {
     }
 
     /// Sets the whole answer to a path.
-    pub(super) fn set(&mut self, path: &str, answer: String) {
+    pub(crate) fn set(&mut self, path: &str, answer: String) {
         self.routes.lock().unwrap().insert(path.to_owned(), answer);
     }
 
     /// Sets a successful answer to a path.
-    pub(super) fn ok(&mut self, path: &str, body: &Value) {
+    pub(crate) fn ok(&mut self, path: &str, body: &Value) {
         self.set(path, http("200 OK", "", &body.to_string()));
     }
 
     /// Sets the error of a path.
-    pub(super) fn refuse(&mut self, path: &str, status: &str, error: &str) {
+    pub(crate) fn refuse(&mut self, path: &str, status: &str, error: &str) {
         self.set(path, http(status, "", &json!({ "errors": [error] }).to_string()));
     }
 
     /// Holds the next answer to a path. The first end gets a message when a client asks. The answer
     /// follows when the second end is dropped.
-    pub(super) fn hold(&self, path: &str) -> (Receiver<()>, Sender<()>) {
+    pub(crate) fn hold(&self, path: &str) -> (Receiver<()>, Sender<()>) {
         let ((reached, on_reached), (release, released)) = (channel(), channel());
         *self.held.lock().unwrap() = Some((path.to_owned(), reached, released));
         (on_reached, release)
     }
 
     /// Returns the whole answer to a path.
-    pub(super) fn answer(&self, path: &str) -> String {
+    pub(crate) fn answer(&self, path: &str) -> String {
         self.routes.lock().unwrap()[path].clone()
     }
 
     /// Returns the JSON in the answer to a path.
-    pub(super) fn body(&self, path: &str) -> Value {
+    pub(crate) fn body(&self, path: &str) -> Value {
         let answer = self.answer(path);
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
     /// Changes the JSON in the answer to a path.
-    pub(super) fn change(&mut self, path: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn change(&mut self, path: &str, change: impl FnOnce(&mut Value)) {
         let mut body = self.body(path);
         change(&mut body);
         self.ok(path, &body);
     }
 
     /// Removes packages from the lists only, as a change between two pages can do.
-    pub(super) fn hide_lists(&mut self) {
+    pub(crate) fn hide_lists(&mut self) {
         for kind in ["modules", "providers"] {
             self.ok(&format!("/v1/{kind}"), &json!({ "meta": {}, kind: [] }));
         }
     }
 
     /// Publishes these versions of a module, and no others.
-    pub(super) fn module(&mut self, address: &str, versions: &[&str]) {
+    pub(crate) fn module(&mut self, address: &str, versions: &[&str]) {
         let base = format!("/v1/modules/{address}");
         let listed: Vec<_> = versions.iter().map(|version| json!({ "version": version })).collect();
         self.ok(&format!("{base}/versions"), &json!({ "modules": [{ "versions": listed }] }));
@@ -170,7 +170,7 @@ impl Registry {
     }
 
     /// Publishes these versions of a provider with their platforms, and no others.
-    pub(super) fn provider(&mut self, address: &str, versions: &[(&str, &[&str])]) {
+    pub(crate) fn provider(&mut self, address: &str, versions: &[(&str, &[&str])]) {
         let base = format!("/v1/providers/{address}");
         let listed: Vec<_> =
             versions.iter().map(|(version, _)| json!({ "version": version })).collect();
@@ -234,31 +234,31 @@ impl Registry {
     }
 
     /// Runs an export with more flags.
-    pub(super) fn export(&self, flags: &str) -> Run {
+    pub(crate) fn export(&self, flags: &str) -> Run {
         self.machine.run(&format!("export {FLAGS} {flags}"))
     }
 
     /// Runs an export that must succeed. Returns its JSON and what it wrote to stderr.
     #[track_caller]
-    pub(super) fn exported(&self, flags: &str) -> (Value, String) {
+    pub(crate) fn exported(&self, flags: &str) -> (Value, String) {
         let run = self.export(&format!("{flags} --output json"));
         assert_eq!(run.code, 0, "{}", run.stderr);
         (serde_json::from_str(&run.stdout).unwrap(), run.stderr)
     }
 
     /// Returns the text of a file of the tree, if it exists.
-    pub(super) fn file(&self, path: &str) -> Option<String> {
+    pub(crate) fn file(&self, path: &str) -> Option<String> {
         std::fs::read_to_string(self.machine.path("tree").join(path)).ok()
     }
 
     /// Returns the JSON in a file of the tree.
     #[track_caller]
-    pub(super) fn document(&self, path: &str) -> Value {
+    pub(crate) fn document(&self, path: &str) -> Value {
         serde_json::from_str(&self.file(path).unwrap()).unwrap()
     }
 
     /// Returns the paths of the files in the tree, without those of the program itself.
-    pub(super) fn tree(&self) -> Vec<String> {
+    pub(crate) fn tree(&self) -> Vec<String> {
         let root = self.machine.path("tree");
         let mut found = Vec::new();
         let mut folders = vec![root.clone()];

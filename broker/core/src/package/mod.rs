@@ -19,7 +19,7 @@ pub use address::{PackageAddress, PackageKind};
 pub use announced::{AnnouncedArchive, UploadId, is_sha256};
 pub use archive::Format;
 pub use life::{Explanation, Life, LifeChange, Step};
-pub use provenance::{CLAIMED, Claimed};
+pub use provenance::{CLAIMED, Claimed, PromotedFrom};
 pub use search_text::SearchText;
 pub(crate) use search_text::{split_words, words_of};
 pub use signed_url::{

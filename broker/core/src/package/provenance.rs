@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use stile_protocol::audience::Audience;
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
 use super::life::is_link;
@@ -16,6 +17,9 @@ const MAX_HEADER: usize = 4096;
 
 /// The name of the claims: a field of an announcement, and the rest of the header's name.
 pub const CLAIMED: &str = "claimed";
+
+/// The name of the claim about a promotion.
+const PROMOTED_FROM: &str = "promoted_from";
 
 /// What the publisher's environment says about a version, for people who look for its source.
 ///
@@ -34,6 +38,51 @@ pub struct Claimed {
     /// The run or the job, as a number or a URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
+    /// The registry that the version was promoted from. The other claims are then as that registry
+    /// recorded them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted_from: Option<Box<PromotedFrom>>,
+}
+
+/// What the promoter of a version says about the registry that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromotedFrom {
+    /// The host of the registry.
+    pub registry: String,
+    /// Who published the version there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_by: Option<String>,
+    /// When, as that registry says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_at: Option<String>,
+}
+
+impl PromotedFrom {
+    /// Creates the claim. It leaves out a text that cannot be a claim.
+    pub fn new(
+        registry: &Audience,
+        published_by: Option<&str>,
+        published_at: Option<&str>,
+    ) -> Self {
+        let claim = |text: Option<&str>| text.filter(|text| is_claim(text)).map(str::to_owned);
+        Self {
+            registry: registry.as_str().to_owned(),
+            published_by: claim(published_by),
+            published_at: claim(published_at),
+        }
+    }
+
+    /// Parses the object. It ignores the fields that a newer client sends.
+    fn parse(value: &Value) -> Result<Self, FieldError> {
+        let mut object = StrictObject::parse(value.to_string().as_bytes())
+            .map_err(|_| FieldError::new(PROMOTED_FROM, "a JSON object"))?;
+        let registry = Audience::parse(&object.string("registry")?)
+            .map_err(|_| FieldError::new("registry", "the host of a registry"))?;
+        let registry = registry.as_str().to_owned();
+        let published_by = optional_claim(&mut object, "published_by")?;
+        let published_at = optional_claim(&mut object, "published_at")?;
+        Ok(Self { registry, published_by, published_at })
+    }
 }
 
 impl Claimed {
@@ -71,15 +120,13 @@ impl Claimed {
         if !is_name {
             return Err(FieldError::new("environment", "a name such as `github-actions`"));
         }
-        let mut claim = |name: &str| match object.optional_string(name)? {
-            Some(text) if !is_claim(&text) => Err(FieldError::new(
-                name,
-                format!("1 to {MAX_CLAIM} printable ASCII characters, without a user in a URL"),
-            )),
-            claim => Ok(claim),
-        };
-        let (repository, commit, run) = (claim("repository")?, claim("commit")?, claim("run")?);
-        Ok(Self { environment, repository, commit, run })
+        let repository = optional_claim(&mut object, "repository")?;
+        let commit = optional_claim(&mut object, "commit")?;
+        let run = optional_claim(&mut object, "run")?;
+        let promoted_from = object.take_optional(PROMOTED_FROM);
+        let promoted_from =
+            promoted_from.as_ref().map(PromotedFrom::parse).transpose()?.map(Box::new);
+        Ok(Self { environment, repository, commit, run, promoted_from })
     }
 
     /// Returns the repository, if it is an `https` URL without a user, a password, a query and a
@@ -98,6 +145,17 @@ impl Claimed {
     /// Reads the text from the store. `None` if it is malformed.
     pub fn read(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
+    }
+}
+
+/// Takes a claim of an object, if it has it.
+fn optional_claim(object: &mut StrictObject, name: &str) -> Result<Option<String>, FieldError> {
+    match object.optional_string(name)? {
+        Some(text) if !is_claim(&text) => Err(FieldError::new(
+            name,
+            format!("1 to {MAX_CLAIM} printable ASCII characters, without a user in a URL"),
+        )),
+        claim => Ok(claim),
     }
 }
 
@@ -137,6 +195,16 @@ mod tests {
             (with("commit", json!("é")), "commit"),
             (with("run", json!(7)), "run"),
             (with("run", json!("x".repeat(513))), "run"),
+            (with("promoted_from", json!("staging.example.com")), "promoted_from"),
+            (with("promoted_from", json!({})), "registry"),
+            (with("promoted_from", json!({ "registry": "https://secret@x" })), "registry"),
+            (
+                with(
+                    "promoted_from",
+                    json!({ "registry": "staging.example.com", "published_by": "a\nb" }),
+                ),
+                "published_by",
+            ),
         ] {
             let error = Claimed::parse(&value).unwrap_err();
             assert_eq!(error.field, field, "{value}");
@@ -185,6 +253,45 @@ mod tests {
         }
         let without = Claimed::parse(&json!({"environment": "github-actions"})).unwrap();
         assert_eq!(without.repository_url(), None);
+    }
+
+    #[test]
+    fn a_claim_about_a_promotion_is_read_as_it_was_written_without_what_a_newer_client_adds() {
+        let from = json!({
+            "registry": "staging.example.com", "published_by": "aws:111122223333:role/deploy",
+            "published_at": "2026-11-20T10:11:12Z",
+        });
+        let mut sent = json!({ "environment": "promotion", "promoted_from": from });
+        sent["promoted_from"]["more"] = json!([1]);
+        let claimed = Claimed::parse(&sent).unwrap();
+        let header = URL_SAFE_NO_PAD.encode(sent.to_string());
+        assert_eq!(Claimed::parse_header(&header), Ok(claimed.clone()));
+        assert_eq!(json!(claimed.promoted_from), from);
+        assert_eq!(Claimed::read(&claimed.to_text().unwrap()), Some(claimed));
+
+        let registry = Audience::parse("staging.example.com").unwrap();
+        let least = PromotedFrom::new(&registry, Some("a\nb"), Some(""));
+        assert_eq!(json!(least), json!({ "registry": "staging.example.com" }));
+    }
+
+    #[test]
+    fn the_longest_claims_fit_into_the_header() {
+        let long = Some("x".repeat(MAX_CLAIM));
+        let registry = format!("{}.example.com", "a".repeat(63));
+        let registry = Audience::parse(&registry).unwrap();
+        let claimed = Claimed {
+            environment: "x".repeat(32),
+            repository: long.clone(),
+            commit: long.clone(),
+            run: long.clone(),
+            promoted_from: Some(Box::new(PromotedFrom::new(
+                &registry,
+                long.as_deref(),
+                long.as_deref(),
+            ))),
+        };
+        let header = URL_SAFE_NO_PAD.encode(claimed.to_text().unwrap());
+        assert_eq!(Claimed::parse_header(&header), Ok(claimed));
     }
 
     #[test]
