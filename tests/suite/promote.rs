@@ -122,6 +122,14 @@ impl Stage {
         assert_eq!(add_key(&at.test, "acme", &self.signer, &token).await.status, 201);
     }
 
+    /// Reports at the second registry that the key of the publisher was stolen.
+    async fn report_stolen(&self) {
+        let token = self.to.test.token(&self.identity, &[CreateGrant]).await;
+        let publisher = ProviderPublisher::new(Wire::InMemory(&self.to.test), &token);
+        let retired = publisher.retire_key("acme", &self.signer.key_id(), true).await;
+        assert_eq!(retired.status, 200, "{retired:?}");
+    }
+
     fn release(&self, platforms: &[&str]) -> SignedDist {
         let dist = ProviderDist::new("dns", "1.2.0", platforms);
         let sums = dist.sums();
@@ -278,6 +286,30 @@ async fn a_provider_needs_its_key_at_the_second_registry() {
     stage.nothing_is_promoted().await;
     stage.register(&stage.to).await;
     assert_eq!(stage.promote("acme/dns").await["status"], "promoted");
+}
+
+#[tokio::test]
+async fn the_signature_of_a_stolen_key_is_replaced_by_a_new_one_of_the_first_registry() {
+    let Some(mut stage) = Stage::start().await else { return };
+    stage.provider(&stage.from, &stage.release(&["linux_amd64"])).await;
+    stage.register(&stage.to).await;
+    assert_eq!(stage.promote("acme/dns").await["status"], "promoted");
+    stage.report_stolen().await;
+    let sentence = format!("accepts no new signature of key {}", stage.signer.key_id());
+    stage.fails("acme/dns", 1, &sentence).await;
+
+    stage.signer = TestSigner::new("next", system_time() - 24 * 3600);
+    stage.register(&stage.from).await;
+    stage.register(&stage.to).await;
+    stage.provider(&stage.from, &stage.release(&["linux_amd64"])).await;
+    assert_eq!(stage.promote("acme/dns").await["status"], "changed");
+    let at_from = stage.details(&stage.from, DNS).await.unwrap();
+    let at_to = stage.details(&stage.to, DNS).await.unwrap();
+    assert_eq!(
+        (&at_to["signature"], &at_to["compromised_key"]),
+        (&at_from["signature"], &Value::Null)
+    );
+    assert_eq!(stage.promote("acme/dns").await["status"], "unchanged");
 }
 
 #[tokio::test]
