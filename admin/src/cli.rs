@@ -211,7 +211,10 @@ pub(crate) enum StoreVerb {
     /// A publish that was killed leaves archives that no version names. A broker with a data folder
     /// deletes them after 30 days. In a bucket, they stay until you delete them with `--repair`.
     ///
-    /// Exit code: 1 if a version has no archive, or if a record or a list is wrong and not repaired.
+    /// It also finds trusts that cannot be read, and grants whose trust is gone.
+    ///
+    /// Exit code: 1 if a version has no archive, if a trust has a fault, or if a record or a list is
+    /// wrong and not repaired.
     ///
     /// Example: `stile-admin store check --data /var/lib/stile`
     Check(StoreCheck),

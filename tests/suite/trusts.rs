@@ -139,13 +139,9 @@ async fn an_exchange_that_was_late_leaves_a_pin_that_only_an_operator_removes() 
     let old = test.trust("ci").await;
     test.delete_trust("ci").await;
     // The exchange read the trust before it was deleted.
-    let late = test.store().as_operator().claim(
-        [7; 32],
-        test.time(),
-        Some((ci(), old.id.clone())),
-        test.time(),
-    );
-    assert!(matches!(late.await.unwrap(), SingleUseOutcome::Recorded(_)));
+    let (store, pin_of_old) = (test.store().as_operator(), Some((ci(), old.id.clone())));
+    let late = store.claim([7; 32], test.time(), pin_of_old, test.time()).await.unwrap();
+    assert!(matches!(late, SingleUseOutcome::Recorded(_)));
     let new = test.trust("ci").await;
     assert_eq!(grant_ci(&test).await, Created::PinnedOtherwise(Pin::Pinned(old.id)));
     assert!(test.store().as_operator().unpin(ci()).await.unwrap());
@@ -383,6 +379,54 @@ async fn a_trust_that_cannot_be_read_believes_nothing_and_can_be_deleted() {
     test.delete_grant(CI, "acme").await;
     assert_eq!(test.delete_trust("ci").await, TrustDeleted::Done(None));
     assert_eq!(test.store().unreadable_trusts(&operator()).await.unwrap(), []);
+}
+
+/// Deletes the row of a trust by hand.
+async fn lose(test: &TestBroker, name: &str) {
+    match test.backend() {
+        Backend::Embedded => {
+            let database = rusqlite::Connection::open(test.data().join("stile.sqlite3")).unwrap();
+            let deleted = database.execute("DELETE FROM trusts WHERE name = ?1", [name]);
+            assert_eq!(deleted.unwrap(), 1);
+        }
+        Backend::Aws => {
+            let key = json!({ "pk": { "S": "trusts" }, "sk": { "S": name } });
+            test.aws().dynamodb("DeleteItem", json!({ "Key": key })).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_finds_trusts_that_cannot_be_read_and_grants_whose_trust_is_gone() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let home = home(&test);
+    let check = async || {
+        let arguments = ["store", "check", "--output", "json", "--quiet"];
+        let ran = home.run(&program(ADMIN), &arguments).await;
+        let found: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (ran.code, found)
+    };
+    for name in ["ci", "gone", "good"] {
+        test.trust(name).await;
+        test.grant(&format!("oidc:{name}"), "acme", &[Download]).await;
+    }
+    assert_eq!(check().await, (Some(0), json!([])));
+    spoil(&test, "ci", |record| record["crit"] = json!(["hours"])).await;
+    lose(&test, "gone").await;
+    let faults = json!([
+        { "kind": "unreadable_trust", "trust": "ci" },
+        { "kind": "grants_without_trust", "trust": "gone" },
+    ]);
+    assert_eq!(check().await, (Some(1), faults));
+    for name in ["ci", "gone"] {
+        let delete = ["trust", "delete", name, "--with-grants"];
+        let ran = home.run(&program(ADMIN), &delete).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stdout.contains("and its grant"), "{ran:?}");
+    }
+    assert_eq!(check().await, (Some(0), json!([])));
+    test.trust("gone").await;
+    test.grant("oidc:gone", "acme", &[Download]).await;
 }
 
 #[tokio::test]

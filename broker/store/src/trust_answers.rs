@@ -67,9 +67,10 @@ pub enum TrustUpdated {
 /// The result of deleting a trust.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustDeleted {
-    /// The store deleted this trust. `None` for one that this program could not read.
+    /// The store deleted this trust. `None` for one that this program could not read, and for a pin
+    /// whose trust was gone.
     Done(Option<Box<Trust>>),
-    /// There is no trust with the name, and no grant names it.
+    /// There is no trust with the name, no grant names it, and it has no pin.
     Absent,
     /// Grants on these namespaces name it, as they are stored. Nothing changed. There may be no trust of
     /// the name any more.

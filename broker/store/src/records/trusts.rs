@@ -7,7 +7,6 @@ use stile_core::principal::{LocalName, Principal, UniqueId};
 use stile_core::trust::{MAX_TRUSTS, Trust};
 
 use super::Records;
-use super::model::PrincipalGrants;
 use super::mutation::{Mutation, Outcome};
 use super::trust_record::{FoundTrust, TrustRecord};
 use crate::retry::Retry;
@@ -167,7 +166,7 @@ impl Records {
         }
     }
 
-    /// Deletes a trust that no grant names, and its pin.
+    /// Deletes a trust that no grant names, and its pin. It also deletes a pin whose trust is gone.
     pub(crate) async fn delete_trust(
         &self,
         name: &LocalName,
@@ -177,27 +176,24 @@ impl Records {
         let mut retry = Retry::default();
         loop {
             let grants = self.principal_grants(&principal).await?;
-            let Some(found) = self.found_trust(name).await? else {
-                return Ok(match grants.grants.len() {
-                    0 => TrustDeleted::Absent,
-                    _ => TrustDeleted::HasGrants(namespaces(&grants)),
-                });
-            };
+            let found = self.found_trust(name).await?;
             if !grants.grants.is_empty() {
-                return Ok(TrustDeleted::HasGrants(namespaces(&grants)));
+                let on = grants.grants.iter().map(|stored| stored.on.clone());
+                return Ok(TrustDeleted::HasGrants(on.collect()));
+            }
+            let is_pinned = grants.pin != Pin::Unpinned;
+            if found.is_none() && !is_pinned {
+                return Ok(TrustDeleted::Absent);
             }
             // Also one that cannot be read, if its id can.
-            let trust = found.read();
-            let id = found.id.ok_or_else(|| unreadable(name))?;
-            // The condition on the grants refuses one that was created since the read.
+            let trust = found.as_ref().and_then(FoundTrust::read);
+            let id = found.map(|found| found.id.ok_or_else(|| unreadable(name))).transpose()?;
+            let remove = id.map(|id| Mutation::RemoveTrust { name: name.clone(), id });
+            let unpin = is_pinned.then(|| Mutation::ClearPin { principal: principal.clone() });
+            // The condition refuses a grant that was created since the read.
             let before = grants.revision;
-            let mut mutations = vec![
-                Mutation::RemoveTrust { name: name.clone(), id },
-                Mutation::KeepGrants { principal: principal.clone(), before },
-            ];
-            if grants.pin != Pin::Unpinned {
-                mutations.push(Mutation::ClearPin { principal: principal.clone() });
-            }
+            let keep = Mutation::KeepGrants { principal: principal.clone(), before };
+            let mutations = remove.into_iter().chain([keep]).chain(unpin).collect();
             let kept = kept.with(|event| trust.iter().for_each(|trust| event.trust_before(trust)));
             let deleted = audit::Outcome::Deleted;
             match self.commit_audited(&Chain::Operator, mutations, &kept, deleted).await? {
@@ -214,10 +210,6 @@ fn trust_name(principal: &Principal) -> Option<LocalName> {
         Principal::Trust(local) => local.name().parse().ok(),
         _ => None,
     }
-}
-
-fn namespaces(grants: &PrincipalGrants) -> Vec<String> {
-    grants.grants.iter().map(|stored| stored.on.clone()).collect()
 }
 
 fn unreadable(name: &LocalName) -> StoreError {
