@@ -138,7 +138,7 @@ fn a_grant_needs_its_trust_and_the_trust_goes_with_its_grants_only() {
         let refused = machine.run(&format!("{create} {flag}"));
         assert_eq!((refused.stdout.as_str(), refused.code), ("", 2), "{flag}: {refused:?}");
     }
-    for namespace in ["acme", "beta", "'*' --yes"] {
+    for namespace in ["acme", "beta", "* --yes"] {
         machine.done(&format!(
             "--quiet grant create --principal oidc:ci --namespace {namespace} --download"
         ));
@@ -183,5 +183,5 @@ fn a_file_of_grants_can_name_a_trust_that_exists() {
     assert_eq!(applied.code, 0, "{applied:?}");
     assert_eq!(machine.json("grant list")[0]["principal"], "oidc:ci");
     let shown = machine.json("grant show --principal oidc:ci --namespace acme");
-    assert_eq!(shown["pin"], machine.json("trust show ci")["id"], "{shown}");
+    assert_eq!(shown["unique_id"], machine.json("trust show ci")["id"], "{shown}");
 }
