@@ -8,6 +8,7 @@ mod module;
 mod namespace;
 mod promote;
 mod provider;
+mod trust;
 mod webhook;
 
 use std::ffi::OsString;
@@ -24,13 +25,15 @@ pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
 pub(crate) use self::promote::*;
 pub(crate) use self::provider::*;
+pub(crate) use self::trust::*;
 pub(crate) use self::webhook::*;
 use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations, published modules and providers
 ///
-/// `store`, `namespace`, `grant`, `token`, `audit`, `webhook`, `backup` and `restore` open the store directly.
+/// `store`, `namespace`, `grant`, `token`, `audit`, `trust`, `webhook`, `backup` and `restore` open the
+/// store directly.
 /// The broker need not run.
 /// `module`, `provider`, `export` and `promote` call the broker, with a token for your AWS identity.
 /// `grant` and `audit` do one or the other.
@@ -117,6 +120,11 @@ pub(crate) enum Noun {
     ///
     /// Example: `stile-admin audit --data /var/lib/stile --since 7d --follow`
     Audit(Box<Audit>),
+    /// Say whose JWTs the registry believes, such as those of a CI service
+    Trust {
+        #[command(subcommand)]
+        verb: Box<TrustVerb>,
+    },
     /// Add, list and remove receivers of events
     Webhook {
         #[command(subcommand)]
@@ -206,7 +214,10 @@ pub(crate) enum StoreVerb {
     /// A publish that was killed leaves archives that no version names. A broker with a data folder
     /// deletes them after 30 days. In a bucket, they stay until you delete them with `--repair`.
     ///
-    /// Exit code: 1 if a version has no archive, or if a record or a list is wrong and not repaired.
+    /// It also finds trusts that cannot be read, and grants whose trust is gone.
+    ///
+    /// Exit code: 1 if a version has no archive, if a trust has a fault, or if a record or a list is
+    /// wrong and not repaired.
     ///
     /// Example: `stile-admin store check --data /var/lib/stile`
     Check(StoreCheck),

@@ -148,7 +148,11 @@ async fn a_change_of_an_operator_is_in_the_chain_of_its_namespace_or_of_operator
     store.unpin(principal("deploy")).await.unwrap();
     test.add_webhook("ci", "https://ci.example.com/").await;
     assert_eq!(store.drop_keys().await.unwrap(), Some(1));
-    before[1] += 6;
+    test.trust("ci").await;
+    test.update_trust("ci", "project_id=75").await;
+    test.update_trust("ci", "project_id=75").await;
+    test.delete_trust("ci").await;
+    before[1] += 9;
     assert_eq!([count("acme").await, count("*").await], before);
     store.set_limits("acme", At(1 << 30), At(50), now).await.unwrap();
     store.set_limits("acme", At(1 << 30), At(50), now).await.unwrap();

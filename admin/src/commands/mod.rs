@@ -42,7 +42,10 @@ mod provider_publish;
 mod provider_send;
 pub(crate) mod store;
 mod store_check;
+mod store_check_trusts;
 pub(crate) mod token;
+pub(crate) mod trust;
+mod trust_delete;
 pub(crate) mod webhook;
 
 use std::path::Path;

@@ -1,5 +1,5 @@
 //! `store check`: finds versions without an archive, lists that differ from the records of their
-//! versions, and archives without a version. It repairs what can be repaired.
+//! versions, archives without a version, and faults of trusts. It repairs what can be repaired.
 
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use stile_core::clock::rfc3339;
 use stile_core::package::PackageAddress;
 use stile_store::{Leftover, Migrated, PackageFault, PackageFaultKind, Relisted, Repaired, Store};
 
+use super::store_check_trusts::{self, TrustFault};
 use super::{CommandResult, Context, OpenStore, event, kept, record};
 use crate::cli::StoreCheck;
 use crate::error::CommandError;
@@ -38,12 +39,16 @@ pub(crate) async fn run(
     } else {
         find_leftovers(context, &opened).await
     };
+    let (trusts, trust_error) = match store_check_trusts::find(&opened).await {
+        Ok(trusts) => (trusts, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
     // What was found and done is printed in any case.
-    print(context, &faults, &leftovers)?;
-    if let Some(error) = error.or(later_error) {
+    print(context, &faults, &trusts, &leftovers)?;
+    if let Some(error) = error.or(later_error).or(trust_error) {
         return Err(error);
     }
-    let remains = faults.iter().any(|found| !found.is_repaired);
+    let remains = faults.iter().any(|found| !found.is_repaired) || !trusts.is_empty();
     Ok(ExitCode::from(u8::from(remains)))
 }
 
@@ -245,9 +250,16 @@ async fn delete_leftovers(
 }
 
 /// Prints the faults, and the archives that no version names, or named.
-fn print(context: &Context, faults: &[Found], leftovers: &[Leftover]) -> Result<(), CommandError> {
+fn print(
+    context: &Context,
+    faults: &[Found],
+    trusts: &[TrustFault],
+    leftovers: &[Leftover],
+) -> Result<(), CommandError> {
     if context.output.is_json() {
-        let all = faults.iter().map(fault_json).chain(leftovers.iter().map(leftover_json));
+        let of_trusts = trusts.iter().map(store_check_trusts::object);
+        let all = faults.iter().map(fault_json).chain(of_trusts);
+        let all = all.chain(leftovers.iter().map(leftover_json));
         return context.output.json(&all.collect::<Vec<_>>().into());
     }
     let none = Value::Null;
@@ -256,6 +268,7 @@ fn print(context: &Context, faults: &[Found], leftovers: &[Leftover]) -> Result<
         let rows: Vec<_> = faults.iter().map(fault_row).collect();
         context.output.rows("faults", &header, &rows, &none)?;
     }
+    store_check_trusts::print(context, trusts)?;
     let header = ["archive", "object version", "bytes", "written at"];
     let rows: Vec<_> = leftovers.iter().map(leftover_row).collect();
     context.output.rows("leftovers", &header, &rows, &none)
