@@ -141,6 +141,7 @@ impl ApiError {
                 "ask an operator for `stile-admin grant repin --role-arn {}`",
                 principal.display_name()
             )),
+            Refusal::TrustChanged { .. } => error.hint("try again with a new JWT"),
             Refusal::Revoked { principal, .. } => error.hint(format!(
                 "ask an operator for `stile-admin token lift --principal {}`",
                 principal.display_name()
