@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use stile_protocol::reply::{ErrorCode, ErrorReply};
 use stile_protocol::token_exchange::OAuthErrorReply;
 
-use super::form_body::is_form;
+use super::media_type::is_form;
 use super::request_id::RequestId;
 use crate::app::Broker;
 use crate::error_chain::with_causes;

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use stile_protocol::reply::ErrorCode;
-use stile_protocol::token_exchange::{MAX_FORM, MEDIA_TYPE};
+use stile_protocol::token_exchange::MAX_FORM;
 use url::form_urlencoded;
 
 use super::error::ApiError;
-use super::json_body::{collect, content_type};
+use super::json_body::collect;
 
 /// The parameters of a form, each at most once.
 pub(super) struct Form {
@@ -71,15 +71,8 @@ fn invalid(message: &str) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, message)
 }
 
-/// Returns whether the client says that its body is a form.
-pub(super) fn is_form(headers: &HeaderMap) -> bool {
-    content_type(headers).is_some_and(|kind| kind.eq_ignore_ascii_case(MEDIA_TYPE))
-}
-
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
-
     use super::*;
 
     #[test]
@@ -94,23 +87,5 @@ mod tests {
         assert_eq!(form.take("a"), None);
         assert_eq!((form.take("b"), form.take("d")), (None, None), "no value is no parameter");
         assert_eq!(form.take("c").as_deref(), Some("x y z"));
-    }
-
-    #[test]
-    fn only_one_content_type_of_a_form_makes_a_form() {
-        for (values, expected) in [
-            (&["application/json"][..], false),
-            (&["application/x-www-form-urlencodedx"], false),
-            (&["application/x-www-form-urlencoded", "application/json"], false),
-            (&[], false),
-            (&["application/x-www-form-urlencoded"], true),
-            (&["Application/X-WWW-Form-URLencoded; charset=UTF-8"], true),
-        ] {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::CONTENT_TYPE, HeaderValue::from_static(value));
-            }
-            assert_eq!(is_form(&headers), expected, "{values:?}");
-        }
     }
 }

@@ -92,13 +92,6 @@ fn refused(what: &str) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, format!("this route takes no {what}"))
 }
 
-/// Returns the media type of the body without its parameters. `None` if there is not exactly one.
-pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
-    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (types.next(), types.next()) else { return None };
-    value.to_str().ok()?.split(';').next().map(str::trim)
-}
-
 /// Returns whether the client says that its body is JSON. [`read_json`] checks the rest.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

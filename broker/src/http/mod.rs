@@ -16,6 +16,7 @@ mod health;
 mod json_body;
 pub mod lambda;
 mod malformed;
+mod media_type;
 mod metrics;
 mod openapi;
 mod reload;

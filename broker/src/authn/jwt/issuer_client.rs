@@ -205,7 +205,7 @@ impl IssuerClient {
         let answer = request.send().await.map_err(IssuerError::Unreachable)?;
         match answer.status() {
             StatusCode::OK => {}
-            status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            status if status.is_server_error() || status.as_u16() == 429 => {
                 return Err(IssuerError::Busy(status));
             }
             status => return Err(IssuerError::Status(status)),
@@ -310,4 +310,59 @@ fn lifetime_of(cache_control: &str) -> i64 {
         }
     }
     lifetime.clamp(shortest, longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discovery_document_of_another_issuer_or_without_https_keys_is_refused() {
+        let issuer: IssuerUrl = "https://issuer.example".parse().unwrap();
+        let long = format!("https://issuer.example/{}", "a".repeat(MAX_URL));
+        for document in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"jwks_uri":"https://issuer.example/keys"}"#,
+            r#"{"issuer":"https://issuer.example/","jwks_uri":"https://issuer.example/keys"}"#,
+            r#"{"issuer":"https://evil.example","jwks_uri":"https://issuer.example/keys"}"#,
+            r#"{"issuer":["https://issuer.example"],"jwks_uri":"https://issuer.example/keys"}"#,
+            r#"{"issuer":"https://issuer.example"}"#,
+            r#"{"issuer":"https://issuer.example","jwks_uri":7}"#,
+            r#"{"issuer":"https://issuer.example","jwks_uri":"/keys"}"#,
+            r#"{"issuer":"https://issuer.example","jwks_uri":"http://issuer.example/keys"}"#,
+            r#"{"issuer":"https://issuer.example","jwks_uri":"file:///etc/passwd"}"#,
+            r#"{"issuer":"https://issuer.example","jwks_uri":"https://a:b@issuer.example/keys"}"#,
+            &format!(r#"{{"issuer":"https://issuer.example","jwks_uri":"{long}"}}"#),
+        ] {
+            assert!(keys_url(document.as_bytes(), &issuer).is_err(), "{document}");
+        }
+        let elsewhere = r#"{"issuer":"https://issuer.example","jwks_uri":"https://keys.example/"}"#;
+        assert_eq!(keys_url(elsewhere.as_bytes(), &issuer).unwrap(), "https://keys.example/");
+    }
+
+    #[test]
+    fn keys_are_good_for_as_long_as_the_issuer_says_within_bounds() {
+        for (cache_control, expected) in [
+            ("", 300),
+            ("max-age=0", 300),
+            ("max-age=299", 300),
+            ("max-age=301", 301),
+            ("public, max-age=21600, must-revalidate", 21600),
+            ("Max-Age=\"600\"", 600),
+            ("max-age=86401", 86400),
+            ("max-age=9223372036854775807", 86400),
+            ("max-age=99999999999999999999", 300),
+            ("max-age=-1", 300),
+            ("max-age=x", 300),
+            ("max-age", 300),
+            ("s-maxage=900", 300),
+            ("max-age=900, no-store", 300),
+            ("no-cache, max-age=900", 300),
+        ] {
+            assert_eq!(lifetime_of(cache_control), expected, "{cache_control}");
+        }
+    }
 }

@@ -157,3 +157,188 @@ pub fn last_use(jwt: &UnverifiedJwt) -> i64 {
 /// The clock of an issuer may be no further ahead than that of a signer of a proof. Otherwise a JWT
 /// that was used after a backup would pass for one that was issued after the restore.
 const _: () = assert!(LEEWAY <= PROOF_MAX_AHEAD);
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::{Value, json};
+    use stile_core::principal::UniqueId;
+    use stile_core::trust::{Condition, DEFAULT_MAX_AGE, LONGEST_MAX_AGE};
+
+    use super::*;
+
+    const NOW: i64 = 1_795_169_472;
+    const ISSUER: &str = "https://issuer.example";
+
+    fn trust(name: &str, issuer: &str, condition: &str) -> Trust {
+        Trust {
+            id: UniqueId::random_trust().unwrap(),
+            name: name.parse().unwrap(),
+            revision: 1,
+            issuer: issuer.parse().unwrap(),
+            audience: None,
+            conditions: vec![Condition::equals(condition).unwrap()],
+            max_age: DEFAULT_MAX_AGE,
+            keys: None,
+            created_by: String::new(),
+            created_at: 0,
+            changed_at: 0,
+        }
+    }
+
+    fn jwt(changes: Value) -> UnverifiedJwt {
+        let mut claims = json!({
+            "iss": ISSUER, "sub": "s", "aud": "https://registry.example.com", "project_id": "74",
+            "iat": NOW, "exp": NOW + 300,
+        });
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        let parts = [r#"{"alg":"ES256","kid":"k"}"#.to_owned(), claims.to_string()];
+        let [header, payload] = parts.map(|part| URL_SAFE_NO_PAD.encode(part));
+        UnverifiedJwt::parse(&format!("{header}.{payload}.AAAA")).unwrap()
+    }
+
+    fn judged(
+        trusts: &[Trust],
+        changes: Value,
+        chosen: Option<&str>,
+    ) -> Result<String, JwtRefusal> {
+        let host = Audience::parse("registry.example.com").unwrap();
+        let chosen = chosen.map(|name| name.parse().unwrap());
+        let expected =
+            Expected { host: &host, chosen: chosen.as_ref(), issued_from: None, now: NOW };
+        find_trust(trusts, &jwt(changes), expected).map(|trust| trust.name.to_string())
+    }
+
+    #[test]
+    fn an_issuer_is_compared_byte_for_byte() {
+        let trusts = [trust("ci", ISSUER, "project_id=74")];
+        for issuer in [
+            "https://issuer.example/",
+            "https://ISSUER.example",
+            "https://issuer.example.evil.org",
+            "https://issuer.exampl",
+            "http://issuer.example",
+            "https://issuer.example:443",
+            "issuer.example",
+            " https://issuer.example",
+        ] {
+            let judged = judged(&trusts, json!({ "iss": issuer }), None);
+            assert_eq!(judged, Err(JwtRefusal::UnknownIssuer), "{issuer}");
+        }
+        assert_eq!(judged(&[], json!({}), None), Err(JwtRefusal::UnknownIssuer));
+        assert_eq!(judged(&trusts, json!({}), None).as_deref(), Ok("ci"));
+    }
+
+    #[test]
+    fn a_jwt_for_another_audience_or_for_one_more_is_refused() {
+        let plain = trust("ci", ISSUER, "project_id=74");
+        let own = Trust { audience: Some("api://stile".to_owned()), ..plain.clone() };
+        for (audience, by_plain, by_own) in [
+            (json!("registry.example.com"), true, false),
+            (json!("https://registry.example.com"), true, false),
+            (json!(["https://registry.example.com"]), true, false),
+            (json!(["https://registry.example.com", "registry.example.com"]), true, false),
+            (json!("api://stile"), false, true),
+            (json!(["api://stile"]), false, true),
+            (json!("https://registry.example.com/"), false, false),
+            (json!("http://registry.example.com"), false, false),
+            (json!("https://https://registry.example.com"), false, false),
+            (json!("https://registry.example.com.evil.org"), false, false),
+            (json!("Registry.example.com"), false, false),
+            (json!("https://github.com/acme"), false, false),
+            (json!(["https://registry.example.com", "https://other.example"]), false, false),
+            (json!(["api://stile", "https://registry.example.com"]), false, false),
+        ] {
+            for (trust, expected) in [(&plain, by_plain), (&own, by_own)] {
+                let judged = judged(&[trust.clone()], json!({ "aud": audience }), None);
+                let expected =
+                    if expected { Ok("ci".into()) } else { Err(JwtRefusal::OtherAudience) };
+                assert_eq!(judged, expected, "{audience}");
+            }
+        }
+    }
+
+    #[test]
+    fn times_have_a_minute_of_leeway_and_age_counts_from_the_issue() {
+        let trusts = [trust("ci", ISSUER, "project_id=74")];
+        let day = [Trust { max_age: LONGEST_MAX_AGE, ..trusts[0].clone() }];
+        let week = NOW + 7 * 24 * 3600;
+        for (changes, by_hour, by_day) in [
+            (json!({"exp": NOW - 60}), None, None),
+            (json!({"exp": NOW - 61}), Some(JwtRefusal::Expired), Some(JwtRefusal::Expired)),
+            (json!({"exp": i64::MIN}), Some(JwtRefusal::Expired), Some(JwtRefusal::Expired)),
+            (json!({"iat": NOW + 60}), None, None),
+            (json!({"iat": NOW + 61}), Some(JwtRefusal::FromFuture), Some(JwtRefusal::FromFuture)),
+            (json!({"nbf": NOW + 60}), None, None),
+            (json!({"nbf": NOW + 61}), Some(JwtRefusal::FromFuture), Some(JwtRefusal::FromFuture)),
+            (json!({"nbf": i64::MAX}), Some(JwtRefusal::FromFuture), Some(JwtRefusal::FromFuture)),
+            (json!({"iat": NOW - 3660, "exp": week}), None, None),
+            (json!({"iat": NOW - 3661, "exp": week}), Some(JwtRefusal::TooOld), None),
+            (
+                json!({"iat": NOW - LONGEST_MAX_AGE - 61, "exp": i64::MAX}),
+                Some(JwtRefusal::TooOld),
+                Some(JwtRefusal::TooOld),
+            ),
+            (
+                json!({"iat": i64::MIN, "exp": i64::MAX}),
+                Some(JwtRefusal::TooOld),
+                Some(JwtRefusal::TooOld),
+            ),
+        ] {
+            for (trusts, refusal) in [(&trusts, by_hour), (&day, by_day)] {
+                let expected = refusal.map_or(Ok("ci".to_owned()), Err);
+                assert_eq!(judged(trusts, changes.clone(), None), expected, "{changes}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_jwt_from_before_a_restore_is_refused() {
+        let (trusts, host) =
+            ([trust("ci", ISSUER, "project_id=74")], Audience::parse("registry.example.com"));
+        let host = host.unwrap();
+        for (from, expected) in [(NOW, true), (NOW + 1, false)] {
+            let expected_of =
+                Expected { host: &host, chosen: None, issued_from: Some(from), now: NOW };
+            let found = find_trust(&trusts, &jwt(json!({})), expected_of);
+            assert_eq!(found.is_ok(), expected, "{from}");
+        }
+    }
+
+    #[test]
+    fn two_trusts_that_match_are_an_ambiguity_until_one_is_chosen() {
+        let trusts = [
+            trust("one", ISSUER, "project_id=74"),
+            trust("two", ISSUER, "sub=s"),
+            trust("three", ISSUER, "project_id=75"),
+            trust("four", "https://other.example", "project_id=74"),
+        ];
+        assert_eq!(judged(&trusts, json!({}), None), Err(JwtRefusal::Ambiguous));
+        for (chosen, expected) in [
+            ("one", Ok("one".to_owned())),
+            ("two", Ok("two".to_owned())),
+            ("three", Err(JwtRefusal::OtherClaims)),
+            ("four", Err(JwtRefusal::OtherTrust)),
+            ("five", Err(JwtRefusal::OtherTrust)),
+        ] {
+            assert_eq!(judged(&trusts, json!({}), Some(chosen)), expected, "{chosen}");
+        }
+        let other = json!({"project_id": "76", "sub": "t"});
+        assert_eq!(judged(&trusts, other, None), Err(JwtRefusal::OtherClaims));
+        let by_type = json!({"project_id": 74, "sub": "t"});
+        assert_eq!(judged(&trusts, by_type, None), Err(JwtRefusal::OtherClaims));
+    }
+
+    #[test]
+    fn a_used_jwt_is_remembered_for_as_long_as_any_trust_could_believe_it() {
+        for (changes, expected) in [
+            (json!({"exp": NOW + 300}), NOW + 360),
+            (json!({"exp": i64::MAX}), NOW + LONGEST_MAX_AGE + 60),
+        ] {
+            assert_eq!(last_use(&jwt(changes)), expected);
+        }
+    }
+}

@@ -93,3 +93,68 @@ fn usable(key: &Value) -> Option<NamedKey> {
     let id = common.key_id.clone()?;
     Some(NamedKey { id, algorithm, key: DecodingKey::from_jwk(&key).ok()? })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const X: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    #[test]
+    fn a_document_without_a_usable_key_is_no_set() {
+        let ec = json!({"kty": "EC", "crv": "P-256", "kid": "k", "x": X, "y": X});
+        let with = |name: &str, value: Value| {
+            let mut key = ec.clone();
+            key[name] = value;
+            key
+        };
+        for document in [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!({"keys": {}}),
+            json!({"keys": []}),
+            json!({"keys": [7, null, "k"]}),
+            json!({"keys": [{"kty": "oct", "kid": "k", "k": X}]}),
+            json!({"keys": [{"kty": "EC", "crv": "P-256", "x": X, "y": X}]}),
+            json!({"keys": [with("use", json!("enc"))]}),
+            json!({"keys": [with("key_ops", json!(["sign"]))]}),
+            json!({"keys": [with("alg", json!("ES384"))]}),
+            json!({"keys": [with("alg", json!("HS256"))]}),
+            json!({"keys": [with("crv", json!("P-521"))]}),
+            json!({"keys": [with("crv", json!("secp256k1"))]}),
+            json!({"keys": [{"kty": "RSA", "kid": "k", "n": "!", "e": "AQAB"}]}),
+            json!({"keys": [{"kty": "RSA", "kid": "k", "n": X, "e": "AQAB", "alg": "RS512"}]}),
+            json!({"keys": [{"kty": "OKP", "crv": "X25519", "kid": "k", "x": X}]}),
+        ] {
+            let parsed = KeySet::parse(document.to_string().as_bytes());
+            assert!(parsed.is_err(), "{document}");
+        }
+        assert!(KeySet::parse(b"<html>").is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_not_usable_does_not_affect_the_others() {
+        let set = json!({"keys": [
+            {"kty": "future", "kid": "a"},
+            {"kty": "EC", "crv": "P-256", "kid": 7, "x": X, "y": X},
+            {"kty": "OKP", "crv": "Ed25519", "kid": "b", "x": X, "use": "sig", "alg": "EdDSA"},
+            {"kty": "RSA", "kid": "c", "n": X, "e": "AQAB"},
+        ], "more": 1});
+        let set = KeySet::parse(set.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            ["a", "b", "c", "B", ""].map(|id| set.has(id)),
+            [false, true, true, false, false]
+        );
+    }
+
+    #[test]
+    fn a_set_is_read_up_to_a_hundred_keys() {
+        let key = |n: usize| json!({"kty": "RSA", "kid": n.to_string(), "n": X, "e": "AQAB"});
+        let set = json!({"keys": (0..=MAX_KEYS).map(key).collect::<Vec<_>>()});
+        let set = KeySet::parse(set.to_string().as_bytes()).unwrap();
+        assert_eq!(["0", "99", "100"].map(|id| set.has(id)), [true, true, false]);
+    }
+}

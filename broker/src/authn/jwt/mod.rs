@@ -3,6 +3,8 @@
 //! `unverified` parses it. `judge` finds the trust that would believe it, without a call.
 //! `issuer_keys` and `issuer_client` get the keys of its issuer, and `key_set` verifies it with them.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod issuer_client;
 mod issuer_keys;
 mod judge;

@@ -211,3 +211,158 @@ fn audiences(value: &Value) -> Option<Vec<String>> {
 fn is_plain(text: &str) -> bool {
     (1..=MAX_TEXT).contains(&text.len()) && !text.chars().any(char::is_control)
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    use super::*;
+
+    const HEADER: &str = r#"{"alg":"ES256","kid":"k1","typ":"JWT"}"#;
+    const CLAIMS: &str = r#"{"iss":"https://a.example","sub":"s","aud":"x","iat":1,"exp":2}"#;
+
+    fn compact(header: &str, payload: &str) -> String {
+        let [header, payload] = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part));
+        format!("{header}.{payload}.AAAA")
+    }
+
+    fn refused(text: &str) -> &'static str {
+        UnverifiedJwt::parse(text).unwrap_err().0
+    }
+
+    #[test]
+    fn a_text_of_another_shape_is_not_a_jwt() {
+        let good = compact(HEADER, CLAIMS);
+        let (signed, _) = good.rsplit_once('.').unwrap();
+        for text in [
+            "",
+            ".",
+            "..",
+            "...",
+            "a.b",
+            signed,
+            &format!("{signed}."),
+            &format!(".{good}"),
+            &format!("{good}."),
+            &format!("{good}.AAAA"),
+            &format!(" {good}"),
+            &format!("{good}\n"),
+            &format!("{good}="),
+            &format!("{signed}.AAA+"),
+            // The last character has bits that no byte uses: a second spelling of the same bytes.
+            &format!("{signed}.AAB"),
+            &format!("{signed}.\u{e9}"),
+            "AAAA.AAAA.AAAA",
+        ] {
+            assert!(UnverifiedJwt::parse(text).is_err(), "{text:?}");
+        }
+        let long = format!("{signed}.{}", "A".repeat(MAX_JWT));
+        assert_eq!(refused(&long), "it is longer than 24 KiB");
+        assert!(UnverifiedJwt::parse(&good).is_ok());
+    }
+
+    #[test]
+    fn a_header_that_chooses_how_it_is_verified_is_refused() {
+        for header in [
+            "[]",
+            "{}",
+            r#"{"alg":"none","kid":"k1"}"#,
+            r#"{"alg":"NONE","kid":"k1"}"#,
+            r#"{"alg":"","kid":"k1"}"#,
+            r#"{"alg":null,"kid":"k1"}"#,
+            r#"{"alg":["ES256"],"kid":"k1"}"#,
+            r#"{"alg":"HS256","kid":"k1"}"#,
+            r#"{"alg":"HS512","kid":"k1"}"#,
+            r#"{"alg":"RS512","kid":"k1"}"#,
+            r#"{"alg":"PS256","kid":"k1"}"#,
+            r#"{"alg":"es256","kid":"k1"}"#,
+            r#"{"alg":"ES256"}"#,
+            r#"{"alg":"ES256","kid":""}"#,
+            r#"{"alg":"ES256","kid":7}"#,
+            r#"{"alg":"ES256","kid":"a\nb"}"#,
+            r#"{"alg":"ES256","kid":"k1","typ":"at+jwt"}"#,
+            r#"{"alg":"ES256","kid":"k1","typ":""}"#,
+            r#"{"alg":"ES256","kid":"k1","typ":7}"#,
+            r#"{"alg":"ES256","kid":"k1","crit":["exp"]}"#,
+            r#"{"alg":"ES256","kid":"k1","crit":[]}"#,
+            r#"{"alg":"ES256","kid":"k1","b64":false}"#,
+            r#"{"alg":"ES256","kid":"k1","jku":"https://evil.example/keys"}"#,
+            r#"{"alg":"ES256","kid":"k1","x5u":"https://evil.example/keys"}"#,
+            r#"{"alg":"ES256","kid":"k1","x5c":[]}"#,
+            r#"{"alg":"ES256","kid":"k1","jwk":{"kty":"EC"}}"#,
+            r#"{"alg":"none","alg":"ES256","kid":"k1"}"#,
+            r#"{"alg":"ES256","kid":"k1"} {}"#,
+        ] {
+            assert!(UnverifiedJwt::parse(&compact(header, CLAIMS)).is_err(), "{header}");
+        }
+        for header in
+            [r#"{"alg":"EdDSA","kid":"k"}"#, r#"{"typ":"jwt","x5t":"x","alg":"RS256","kid":"k"}"#]
+        {
+            assert!(UnverifiedJwt::parse(&compact(header, CLAIMS)).is_ok(), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_claim_of_the_wrong_type_and_a_claim_twice_are_refused() {
+        let many: Vec<_> = (0..11).map(|n| n.to_string()).collect();
+        for (claim, value) in [
+            ("iss", json!(null)),
+            ("iss", json!(["https://a.example"])),
+            ("iss", json!("")),
+            ("sub", json!(7)),
+            ("sub", json!("a\u{0}b")),
+            ("sub", json!("a".repeat(1025))),
+            ("aud", json!([])),
+            ("aud", json!(["x", 7])),
+            ("aud", json!({"x": 1})),
+            ("aud", json!(many)),
+            ("iat", json!("1")),
+            ("iat", json!(1.5)),
+            ("exp", json!("2")),
+            ("exp", json!(u64::MAX)),
+            ("nbf", json!(null)),
+            ("nbf", json!("1")),
+            ("jti", json!(null)),
+            ("jti", json!("")),
+            ("jti", json!({})),
+        ] {
+            let mut claims: Value = serde_json::from_str(CLAIMS).unwrap();
+            claims[claim] = value;
+            let text = claims.to_string();
+            assert!(UnverifiedJwt::parse(&compact(HEADER, &text)).is_err(), "{text}");
+        }
+        for claim in ["iss", "sub", "aud", "iat", "exp"] {
+            let mut claims: Map<String, Value> = serde_json::from_str(CLAIMS).unwrap();
+            claims.remove(claim);
+            let text = Value::Object(claims).to_string();
+            assert!(UnverifiedJwt::parse(&compact(HEADER, &text)).is_err(), "without {claim}");
+        }
+        let twice = CLAIMS.replacen('{', r#"{"sub":"other","#, 1);
+        assert!(UnverifiedJwt::parse(&compact(HEADER, &twice)).is_err());
+        let nested = CLAIMS.replacen('{', r#"{"n":{"a":1,"a":2},"#, 1);
+        assert!(UnverifiedJwt::parse(&compact(HEADER, &nested)).is_err());
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_signed_bytes_and_another_one_of_issuer_and_id() {
+        let parse = |text: &str| UnverifiedJwt::parse(text).unwrap();
+        let good = compact(HEADER, CLAIMS);
+        let jwt = parse(&good);
+        assert_eq!(jwt.id_digest(), None);
+        let resigned = parse(&good.replace(".AAAA", ".BBBB"));
+        assert_eq!(resigned.signed_digest(), jwt.signed_digest());
+        let with_id = |issuer: &str, id: &str| {
+            let claims = CLAIMS.replace("https://a.example", issuer);
+            parse(&compact(HEADER, &claims.replacen('{', &format!(r#"{{"jti":"{id}","#), 1)))
+        };
+        let one = with_id("https://a.example", "1");
+        assert_ne!(one.signed_digest(), jwt.signed_digest());
+        assert_eq!(one.id_digest(), with_id("https://a.example", "1").id_digest());
+        assert_ne!(one.id_digest(), with_id("https://a.example", "2").id_digest());
+        assert_ne!(one.id_digest(), with_id("https://b.example", "1").id_digest());
+        assert_ne!(one.id_digest(), Some(one.signed_digest()));
+        assert!(!format!("{jwt:?}").contains("AAAA"), "{jwt:?}");
+    }
+}
