@@ -4,6 +4,7 @@
 //! The service does not contain this module: only tests and the programs in `tests/fuzz/` do. Each
 //! target is next to the parser that it tests, so the parser can stay private.
 
+pub use crate::authn::jwt::fuzz::jwt;
 pub use crate::authn::sigv4::fuzz::{request_body, request_document, sts_answer};
 pub use crate::http::fuzz::{bearer_header, lambda_event};
 pub use stile_core::fuzz::{
@@ -15,10 +16,11 @@ pub use stile_metadata::fuzz::module_files;
 pub type Target = fn(&[u8]) -> Verdict;
 
 /// All targets, with the name of the program and of the folder with seeds.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("request_body", request_body),
     ("request_document", request_document),
     ("sts_answer", sts_answer),
+    ("jwt", jwt),
     ("bearer_header", bearer_header),
     ("token", token),
     ("arn", arn),

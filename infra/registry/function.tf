@@ -13,6 +13,7 @@ locals {
     },
     local.named_host == null ? {} : { STILE_HOST = local.named_host },
     length(local.regions) == 0 ? {} : { STILE_REGIONS = join(",", sort(local.regions)) },
+    length(var.private_issuers) == 0 ? {} : { STILE_PRIVATE_ISSUERS = join(",", sort(var.private_issuers)) },
     { for arn in aws_kms_key.audit[*].arn : "STILE_AUDIT_KEY" => arn },
     { for arn in aws_cloudwatch_event_bus.registry[*].arn : "STILE_EVENT_BUS" => arn },
     var.fips ? { STILE_FIPS = "true" } : {},

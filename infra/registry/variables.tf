@@ -393,6 +393,18 @@ variable "regions" {
   }
 }
 
+variable "private_issuers" {
+  description = "URLs of issuers of JWTs that can be at private addresses, such as `https://gitlab.corp.example`. The function must then be in a VPC that reaches them."
+  type        = set(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for url in var.private_issuers : startswith(url, "https://") && !strcontains(url, ",")])
+    error_message = "private_issuers must be URLs that begin with https://."
+  }
+}
+
 variable "fips" {
   description = "Whether the broker uses only the FIPS 140 endpoints of STS. `regions` must then name regions that have one."
   type        = bool

@@ -120,6 +120,7 @@ fn only_authentication_makes_identities_and_only_the_admin_program_is_an_operato
 #[test]
 fn only_a_test_makes_a_client_of_webhooks_that_connects_to_other_addresses() {
     assert_eq!(strangers(&["WebhookClient::for_test("], is_test), NONE);
+    assert_eq!(strangers(&["IssuerClient::for_test("], is_test), NONE);
 }
 
 #[test]

@@ -45,8 +45,12 @@ async fn read_body(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> 
             "the body must be `application/json`, without `Content-Encoding`",
         ));
     }
-    let collected =
-        tokio::time::timeout(BODY, Limited::new(Body::new(body), limit).collect()).await;
+    collect(body, limit).await
+}
+
+/// Reads a body of at most `limit` bytes, within ten seconds.
+pub(super) async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let collected = tokio::time::timeout(BODY, Limited::new(body, limit).collect()).await;
     match collected {
         Err(_) => Err(ApiError::new(
             ErrorCode::RequestTimeout,

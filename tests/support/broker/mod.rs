@@ -6,6 +6,7 @@ pub mod archives;
 pub mod contract;
 pub mod events;
 pub mod grants;
+pub mod issuers;
 pub mod journal;
 pub mod kept_events;
 pub mod operator;
@@ -216,6 +217,7 @@ impl TestBroker {
             plain_http: false,
             clients: ClientSource::Connection,
             regions: regions.to_vec(),
+            private_issuers: Vec::new(),
             max_ttl,
             default_ttl: 3600,
             iam_source: None,
