@@ -34,6 +34,7 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
     let is_past = end.is_some_and(|end| end <= context.now);
     match args.at.chosen()? {
         ChosenTarget::Store(target) => {
+            any_account(&principal, args.any_account)?;
             if !args.yes {
                 confirmed(&principal, typed.needs_confirmation, &namespace)?;
             }
@@ -124,12 +125,33 @@ async fn create_in_store(
     }
 }
 
+/// Refuses a tag that counts in every account, unless the operator confirmed exactly that.
+fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {
+    match principal {
+        Principal::AwsGroup(group) if group.is_any_account() && !confirmed => {
+            let problem = format!(
+                "`{principal}` applies in every account that a trust believes, so whoever may tag a \
+                 role in one of them has the grant"
+            );
+            Err(CommandError::refused(problem).hint(format!(
+                "name an account or an organizational unit, as in \
+                 `account:111122223333/{principal}`, or add `--any-account` to confirm"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn confirmed(
     principal: &Principal,
     whole_account: bool,
     namespace: &GrantNamespace,
 ) -> Result<(), CommandError> {
     let hint = "add `--yes` to confirm";
+    if let Principal::AwsGroup(group) = principal {
+        let problem = format!("`{principal}` means {}", group.whom());
+        return Err(CommandError::refused(problem).hint(hint));
+    }
     if whole_account {
         let account = principal.aws().map_or("", AwsPrincipal::account);
         let problem = format!("`{principal}` means all roles and users of account `{account}`");

@@ -55,7 +55,7 @@ impl ApiError {
             DelegationRefusal::Ended(_) => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("set a later `expires_at`, or delete the grant"),
             DelegationRefusal::NoPermission => Self::new(ErrorCode::InvalidRequest, message),
-            DelegationRefusal::AllNamespaces | DelegationRefusal::Account(_) => {
+            DelegationRefusal::AllNamespaces | DelegationRefusal::Account(_) | DelegationRefusal::Group(_) => {
                 Self::new(ErrorCode::NoGrant, message).hint(OPERATOR)
             }
             DelegationRefusal::ListsAllNamespaces => Self::new(ErrorCode::NoGrant, message)

@@ -50,6 +50,8 @@ impl Entitlement {
             principal: self.caller.principal(),
             unique_id: self.caller.unique_id(),
             trust_revision: self.caller.trust_revision(),
+            trust: self.caller.trust(),
+            groups: self.caller.groups(),
             namespaces: &self.namespaces,
             permissions: self.permissions,
             issued_at: now,

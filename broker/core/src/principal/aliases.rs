@@ -9,7 +9,11 @@ impl Principal {
         let (set, aws) = match self {
             Self::Role(role) => (permission_set_of(role.name()), role),
             Self::User(user) => (None, user),
-            Self::PermissionSet(_) | Self::Account(_) | Self::Trust(_) | Self::Service(_) => {
+            Self::PermissionSet(_)
+            | Self::Account(_)
+            | Self::Trust(_)
+            | Self::Service(_)
+            | Self::AwsGroup(_) => {
                 return Vec::new();
             }
         };
@@ -22,7 +26,11 @@ impl Principal {
         let (kind, aws) = match self {
             Self::Role(role) => ("role", role),
             Self::User(user) => ("user", user),
-            Self::PermissionSet(_) | Self::Account(_) | Self::Trust(_) | Self::Service(_) => {
+            Self::PermissionSet(_)
+            | Self::Account(_)
+            | Self::Trust(_)
+            | Self::Service(_)
+            | Self::AwsGroup(_) => {
                 return self.to_string();
             }
         };

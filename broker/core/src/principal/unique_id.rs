@@ -32,6 +32,11 @@ impl UniqueId {
         (known && plain).then(|| Self(text.to_owned()))
     }
 
+    /// Returns whether it is the id of a trust.
+    pub fn is_of_trust(&self) -> bool {
+        self.0.starts_with(TRUST)
+    }
+
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0

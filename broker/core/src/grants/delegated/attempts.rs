@@ -85,9 +85,11 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
         Err(DelegationRefusal::TooLong { permission, until, .. }) => {
             format!("{permission} until {until}")
         }
-        Err(DelegationRefusal::AllNamespaces | DelegationRefusal::Account(_)) => {
-            "operator".to_owned()
-        }
+        Err(
+            DelegationRefusal::AllNamespaces
+            | DelegationRefusal::Account(_)
+            | DelegationRefusal::Group(_),
+        ) => "operator".to_owned(),
         Err(DelegationRefusal::Ended(_)) => "ended".to_owned(),
         Err(DelegationRefusal::NoPermission) => "nothing".to_owned(),
         Err(

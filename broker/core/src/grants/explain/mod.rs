@@ -239,6 +239,7 @@ impl AccessQuestion<'_> {
             | Principal::Service(_) => 0,
             Principal::PermissionSet(_) => 1,
             Principal::Account(_) => 2,
+            Principal::AwsGroup(_) => 3,
         };
         near.min_by_key(|(grant, differences)| {
             (differences.len(), differences.clone(), rank(grant))
