@@ -2,8 +2,8 @@
 
 use stile_protocol::region::Partition;
 
-use crate::principal::{CallerArnError, Principal, UniqueId, parse_caller_arn};
-use crate::trust::{AwsCaller, Trust, TrustStamp};
+use crate::principal::{CallerArnError, Principal, ShownId, UniqueId, parse_caller_arn};
+use crate::trust::{AwsCaller, Trust, TrustStamp, shown_id};
 
 /// How far the clock of the signer of a proof may be ahead of the broker's, in seconds, inclusive.
 pub const PROOF_MAX_AHEAD: i64 = 120;
@@ -181,6 +181,11 @@ impl Identity {
     /// It distinguishes a role from a later role of the same name.
     pub const fn unique_id(&self) -> Option<&UniqueId> {
         self.unique_id.as_ref()
+    }
+
+    /// Returns what the authentication showed of the unique id.
+    pub fn shown_id(&self) -> ShownId<'_> {
+        shown_id(self.unique_id.as_ref(), self.trust.as_ref())
     }
 
     /// Returns the revision of the trust that believed the caller, if one did.

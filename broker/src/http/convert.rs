@@ -141,6 +141,10 @@ impl ApiError {
                 "ask an operator for `stile-admin grant repin --role-arn {}`",
                 principal.display_name()
             )),
+            Refusal::NoUniqueId { principal } => error.hint(format!(
+                "sign in as `{}` with a signed request (`proof = \"sigv4\"`), or ask an operator for a trust with `--without-pin`",
+                principal.display_name()
+            )),
             Refusal::Revoked { principal, .. } => error.hint(format!(
                 "ask an operator for `stile-admin token lift --principal {}`",
                 principal.display_name()

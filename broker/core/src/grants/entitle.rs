@@ -87,7 +87,7 @@ pub fn entitle(
     }
     let check = |namespace| {
         document.permissions.iter().try_for_each(|permission| {
-            check_grants(caller.principal(), caller.unique_id(), state, namespace, permission, now)
+            check_grants(caller.principal(), caller.shown_id(), state, namespace, permission, now)
         })
     };
     match &document.namespaces {

@@ -39,7 +39,7 @@ pub use explain::{
 pub use signing_keys::{ChangesSigningKeys, ListsSigningKeys, OperatorKeyAccess};
 pub use tag::GrantTag;
 
-use crate::principal::{Principal, UniqueId};
+use crate::principal::{Principal, ShownId, UniqueId};
 use crate::token::{KeyringSummary, TokenId};
 
 /// Maximum number of grants of one principal. Beyond it, an operator must grant on `*`.
@@ -128,10 +128,11 @@ pub enum Pin {
 
 impl Pin {
     /// Returns whether a caller with this id is the role or user that an operator granted.
-    fn admits(&self, unique_id: Option<&UniqueId>) -> bool {
-        match self {
-            Self::Unpinned | Self::Disabled => true,
-            Self::Pinned(pinned) => unique_id == Some(pinned),
+    fn admits(&self, shown: ShownId<'_>) -> bool {
+        match (self, shown) {
+            (Self::Unpinned | Self::Disabled, _) | (Self::Pinned(_), ShownId::Waived) => true,
+            (Self::Pinned(pinned), ShownId::Is(id)) => id == pinned,
+            (Self::Pinned(_), ShownId::Absent) => false,
         }
     }
 }
@@ -170,8 +171,8 @@ impl PrincipalState {
     ///
     /// The pin protects grants to a role or user by name. Grants to its permission set or account are
     /// independent of the name, so they apply in any case.
-    fn counts(&self, grant: &Grant, unique_id: Option<&UniqueId>) -> bool {
-        !grant.principal.has_unique_id() || self.pin.admits(unique_id)
+    fn counts(&self, grant: &Grant, shown: ShownId<'_>) -> bool {
+        !grant.principal.has_unique_id() || self.pin.admits(shown)
     }
 }
 
@@ -204,6 +205,15 @@ pub enum Refusal {
         /// The caller.
         principal: Principal,
     },
+    /// A unique id is pinned, and a JWT of AWS shows none.
+    #[error(
+        "a unique id is pinned for `{}`, and its JWT of AWS shows none, so it could be a recreated one",
+        .principal.display_name()
+    )]
+    NoUniqueId {
+        /// The caller.
+        principal: Principal,
+    },
     /// An operator revoked the principal.
     #[error("{}", revoked(.caller, .principal))]
     Revoked {
@@ -220,7 +230,7 @@ impl Refusal {
         match self {
             Self::NoGrant { .. } => ErrorCode::NoGrant,
             Self::OutOfScope { .. } => ErrorCode::OutOfScope,
-            Self::Recreated { .. } => ErrorCode::PrincipalRecreated,
+            Self::Recreated { .. } | Self::NoUniqueId { .. } => ErrorCode::PrincipalRecreated,
             Self::Revoked { .. } => ErrorCode::PrincipalRevoked,
         }
     }
@@ -242,23 +252,23 @@ fn revoked(caller: &Principal, principal: &Principal) -> String {
 ///
 /// # Errors
 ///
-/// [`Refusal::Recreated`], if only the pin prevents access, or else [`Refusal::NoGrant`].
+/// [`Refusal::Recreated`] or [`Refusal::NoUniqueId`], if only the pin prevents access, or else [`Refusal::NoGrant`].
 pub fn check_grants(
     principal: &Principal,
-    unique_id: Option<&UniqueId>,
+    shown: ShownId<'_>,
     state: &PrincipalState,
     namespace: Option<&Namespace>,
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
-    allowing_grant(principal, unique_id, state, namespace, permission, now).map(drop)
+    allowing_grant(principal, shown, state, namespace, permission, now).map(drop)
 }
 
 /// Returns the current grant that allows the permission, as [`check_grants`] checks it. It is the first
 /// of several.
 fn allowing_grant<'a>(
     principal: &Principal,
-    unique_id: Option<&UniqueId>,
+    shown: ShownId<'_>,
     state: &'a PrincipalState,
     namespace: Option<&Namespace>,
     permission: Permission,
@@ -271,10 +281,13 @@ fn allowing_grant<'a>(
         {
             continue;
         }
-        if state.counts(grant, unique_id) {
+        if state.counts(grant, shown) {
             return Ok(grant);
         }
         lost = true;
+    }
+    if lost && shown == ShownId::Absent {
+        return Err(Refusal::NoUniqueId { principal: principal.clone() });
     }
     if lost {
         return Err(Refusal::Recreated { principal: principal.clone() });
@@ -334,7 +347,7 @@ pub(crate) mod tests {
         now: i64,
     ) -> Result<(), Refusal> {
         let id = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        check_grants(&principal(DEPLOY), Some(&id), state, Some(&namespace(on)), permission, now)
+        check_grants(&principal(DEPLOY), ShownId::Is(&id), state, Some(&namespace(on)), permission, now)
     }
 
     #[test]

@@ -26,7 +26,7 @@ use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN, is_account};
 pub use self::aws_group::{AwsGroup, AwsGroupKind, TagScope, is_org_id, is_unit_path};
 pub use self::local::{LocalName, LocalNameError, LocalPrincipal};
 pub use self::typed::{TypedPrincipal, TypedPrincipalError, parse_typed};
-pub use self::unique_id::UniqueId;
+pub use self::unique_id::{ShownId, UniqueId};
 
 /// The error for a text that is not a canonical principal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

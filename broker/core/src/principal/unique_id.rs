@@ -43,6 +43,17 @@ impl UniqueId {
     }
 }
 
+/// What the authentication of a caller showed of its unique id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownId<'a> {
+    /// This is its id.
+    Is(&'a UniqueId),
+    /// It showed none, as no JWT of AWS does. So a pinned role could be a recreated one.
+    Absent,
+    /// It showed none, and an operator gave up the pins of such callers.
+    Waived,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

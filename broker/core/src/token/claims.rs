@@ -8,8 +8,8 @@ use stile_protocol::strict_json::{FieldError, StrictObject};
 
 use super::holder::{Holder, fitting, read_groups};
 use crate::critical::{self, CRIT};
-use crate::principal::{Principal, UniqueId};
-use crate::trust::TrustStamp;
+use crate::principal::{Principal, ShownId, UniqueId};
+use crate::trust::{TrustStamp, shown_id};
 
 /// Maximum clock skew in seconds: how far ahead the clock of the minting process may be.
 const MAX_CLOCK_SKEW: i64 = 60;
@@ -119,6 +119,11 @@ impl Claims {
     /// Returns the issuer's immutable id of the principal, if it has one.
     pub const fn unique_id(&self) -> Option<&UniqueId> {
         self.uid.as_ref()
+    }
+
+    /// Returns what the authentication showed of the principal's unique id.
+    pub fn shown_id(&self) -> ShownId<'_> {
+        shown_id(self.uid.as_ref(), self.trust.as_ref())
     }
 
     /// Returns the revision that the trust had at the mint, if the principal is a trust. The token

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 pub use aws::{AwsAccounts, AwsCaller, AwsCallerError, AwsCallers, aws_issuer, aws_issuers};
 pub use condition::{ClaimPath, Condition, ConditionError, Rule};
 pub use issuer::{IssuerUrl, IssuerUrlError};
-pub use stamp::TrustStamp;
+pub use stamp::{TrustStamp, shown_id};
 
 use crate::principal::{LocalName, Principal, UniqueId};
 

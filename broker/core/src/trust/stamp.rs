@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Trust;
-use crate::principal::{LocalName, Principal, UniqueId};
+use crate::principal::{LocalName, Principal, ShownId, UniqueId};
 
 /// The trust that believed a caller of AWS. Its token ends when the trust changes or goes.
 ///
@@ -57,6 +57,15 @@ impl TrustStamp {
             revision: fields.get("rev")?.as_i64()?,
             without_pin: fields.get("without_pin")?.as_bool()?,
         })
+    }
+}
+
+/// Returns what an authentication showed of a unique id: the id, or why there is none.
+pub fn shown_id<'a>(id: Option<&'a UniqueId>, trust: Option<&TrustStamp>) -> ShownId<'a> {
+    match (id, trust) {
+        (Some(id), _) => ShownId::Is(id),
+        (None, Some(trust)) if trust.without_pin => ShownId::Waived,
+        (None, _) => ShownId::Absent,
     }
 }
 

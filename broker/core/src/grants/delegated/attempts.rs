@@ -80,7 +80,9 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
         Err(DelegationRefusal::Refused(Refusal::OutOfScope { permission, .. })) => {
             format!("scope {permission}")
         }
-        Err(DelegationRefusal::Refused(Refusal::Recreated { .. })) => "recreated".to_owned(),
+        Err(DelegationRefusal::Refused(Refusal::Recreated { .. } | Refusal::NoUniqueId { .. })) => {
+            "recreated".to_owned()
+        }
         Err(DelegationRefusal::Refused(Refusal::Revoked { .. })) => "revoked".to_owned(),
         Err(DelegationRefusal::TooLong { permission, until, .. }) => {
             format!("{permission} until {until}")

@@ -171,7 +171,7 @@ fn held_until(
     let gives = |grant: &&Grant| {
         grant.namespace.covers(namespace)
             && grant.allows(permission, now)
-            && state.counts(grant, claims.unique_id())
+            && state.counts(grant, claims.shown_id())
     };
     // The token's own end is no limit: every token ends soon, and the grant does not depend on it.
     Ok(state.grants.iter().filter(gives).map(end_of).max().unwrap_or(now))
