@@ -14,6 +14,7 @@ use crate::metrics::Metrics;
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::tokens::Tokens;
+use crate::trust_cache::TrustCache;
 use crate::webhook_client::WebhookClient;
 use stile_core::clock::Clock;
 use stile_store::{AwsDeadlines, EventBus, ServiceCalls, Store, StoreError};
@@ -76,6 +77,7 @@ pub fn assemble(
         store,
         principal_cache: PrincipalCache::new(Arc::clone(&metrics)),
         search_cache: SearchCache::new(Arc::clone(&metrics)),
+        trust_cache: TrustCache::new(Arc::clone(&metrics)),
         link_ttl: config.link_ttl,
         tokens: Tokens::new(audience, config.max_ttl, Arc::clone(&metrics)),
         default_ttl: config.default_ttl,

@@ -41,4 +41,5 @@ pub mod search_cache;
 pub mod shared_failure_mutex;
 pub mod show;
 pub mod tokens;
+pub mod trust_cache;
 pub mod webhook_client;

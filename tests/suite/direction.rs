@@ -136,6 +136,7 @@ const PACKAGES: [(&str, &str, &[&str]); 8] = [
             "tokens",
             "principal_cache",
             "search_cache",
+            "trust_cache",
             "webhook_client",
             "config",
             "audit",

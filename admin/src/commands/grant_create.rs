@@ -84,9 +84,11 @@ async fn create_in_store(
         {
             Outcome::Unchanged
         }
-        Created::Exists { .. } | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
-            Outcome::Conflict
-        }
+        Created::Exists { .. }
+        | Created::DiffersByCase(_)
+        | Created::PinnedOtherwise(_)
+        | Created::NoTrust
+        | Created::TrustOfAws => Outcome::Conflict,
         Created::TooMany => Outcome::Full,
     })? {
         Created::Done { grant, new_namespace } => {
@@ -118,12 +120,26 @@ async fn create_in_store(
             Err(CommandError::refused(problem).hint(hint))
         }
         Created::PinnedOtherwise(_) => Err(pinned_otherwise(args, &principal)),
+        Created::NoTrust => {
+            let name = principal.name().unwrap_or_default();
+            let create = target.command("trust create");
+            Err(CommandError::refused(format!("there is no trust `{name}`")).hint(format!(
+                "create it first with `{create} {name} --issuer URL --claim NAME=VALUE`"
+            )))
+        }
+        Created::TrustOfAws => Err(CommandError::refused(OF_AWS).hint(
+            "grant to the ARN of a role or user, or to an account, an organization or a tag",
+        )),
         Created::TooMany => Err(CommandError::refused(format!(
             "`{principal}` has the maximum of {MAX_GRANTS} grants"
         ))
         .hint("create a grant on `*`, which means all namespaces")),
     }
 }
+
+/// Why a trust in AWS has no grants.
+pub(super) const OF_AWS: &str =
+    "the trust believes callers of AWS, which have their own principals, so its name has no grants";
 
 /// Refuses a tag that counts in every account, unless the operator confirmed exactly that.
 fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {

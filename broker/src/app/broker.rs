@@ -16,6 +16,7 @@ use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
+use crate::trust_cache::TrustCache;
 use stile_core::clock::Clock;
 use stile_core::token::KeyringSummary;
 use stile_store::{Store, StoreError, StoreErrorKind};
@@ -50,6 +51,8 @@ pub struct Broker {
     pub principal_cache: PrincipalCache,
     /// The words of the modules of recent namespaces.
     pub search_cache: SearchCache,
+    /// All trusts.
+    pub trust_cache: TrustCache,
     /// The lifetime of a signed URL for an archive, in seconds.
     pub link_ttl: i64,
     /// The keys, which mint and open tokens.

@@ -32,6 +32,13 @@ impl ApiError {
             }
             GrantsError::NamespaceFull { .. } => Self::new(ErrorCode::Conflict, message)
                 .hint("delete grants that nobody needs, or ask an operator"),
+            GrantsError::NoTrust(_) => Self::new(ErrorCode::Conflict, message)
+                .hint("ask an operator for `stile-admin trust create`"),
+            GrantsError::TrustOfAws(_) => Self::new(ErrorCode::Conflict, message)
+                .hint("grant to the role or user that the JWT of AWS names"),
+            GrantsError::TrustRecreated(principal) => Self::new(ErrorCode::Conflict, message).hint(
+                format!("ask an operator for `stile-admin grant repin --principal {principal}`"),
+            ),
             GrantsError::TooManyNamespaces => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("name one with `namespace`, or a principal with `principal`"),
             GrantsError::WouldBeEmpty => Self::new(ErrorCode::InvalidRequest, message)

@@ -40,7 +40,8 @@ pub use signing_keys::{ChangesSigningKeys, ListsSigningKeys, OperatorKeyAccess};
 pub use tag::GrantTag;
 
 use crate::principal::{Principal, ShownId, UniqueId};
-use crate::token::{KeyringSummary, TokenId};
+use crate::token::{Claims, KeyringSummary, TokenId};
+use crate::trust::{LiveTrust, TrustCheck, check_live};
 
 /// Maximum number of grants of one principal. Beyond it, an operator must grant on `*`.
 ///
@@ -144,6 +145,8 @@ pub struct PrincipalState {
     pub grants: Vec<Grant>,
     /// The pin of the caller's own role or user.
     pub pin: Pin,
+    /// The trust that has the name of the caller now, if the caller is `oidc:` and there is one.
+    pub trust: Option<LiveTrust>,
     /// One of the caller's principals that an operator revoked, if any.
     pub revoked: Option<Principal>,
     /// The tokens that an operator revoked by their id.
@@ -169,10 +172,24 @@ pub struct StateRevisions {
 impl PrincipalState {
     /// Returns whether a grant applies to a caller with this unique id.
     ///
-    /// The pin protects grants to a role or user by name. Grants to its permission set or account are
-    /// independent of the name, so they apply in any case.
+    /// The pin protects grants to a role, user or trust by name. Grants to its permission set or account
+    /// are independent of the name, so they apply in any case. Of a trust, the live one must have the id
+    /// as well, because an operator can disable pins.
     fn counts(&self, grant: &Grant, shown: ShownId<'_>) -> bool {
-        !grant.principal.has_unique_id() || self.pin.admits(shown)
+        let is_live = match grant.principal {
+            Principal::Trust(_) => {
+                self.trust.as_ref().is_some_and(|trust| shown == ShownId::Is(&trust.id))
+            }
+            _ => true,
+        };
+        is_live && (!grant.principal.has_unique_id() || self.pin.admits(shown))
+    }
+
+    /// Compares the trust that gave a token with the live one. For a holder that no trust believed,
+    /// there is nothing to compare.
+    pub fn check_trust(&self, claims: &Claims) -> TrustCheck {
+        let (id, revision) = (claims.unique_id(), claims.trust_revision());
+        check_live(claims.principal(), (id, revision), claims.trust(), self.trust.as_ref())
     }
 }
 
@@ -199,8 +216,11 @@ pub enum Refusal {
         /// The permission.
         permission: Permission,
     },
-    /// The role or user has another unique id than the pinned one.
-    #[error("`{}` was deleted and recreated in AWS after it was granted", .principal.display_name())]
+    /// The role, user or trust has another unique id than the pinned one.
+    #[error(
+        "`{}` was deleted and recreated{} after it was granted",
+        .principal.display_name(), if .principal.aws().is_some() { " in AWS" } else { "" }
+    )]
     Recreated {
         /// The caller.
         principal: Principal,
@@ -211,6 +231,12 @@ pub enum Refusal {
         .principal.display_name()
     )]
     NoUniqueId {
+        /// The caller.
+        principal: Principal,
+    },
+    /// An operator changed or deleted the trust after the broker read it.
+    #[error("the trust of `{}` changed a moment ago, or is gone", .principal.display_name())]
+    TrustChanged {
         /// The caller.
         principal: Principal,
     },
@@ -231,6 +257,7 @@ impl Refusal {
             Self::NoGrant { .. } => ErrorCode::NoGrant,
             Self::OutOfScope { .. } => ErrorCode::OutOfScope,
             Self::Recreated { .. } | Self::NoUniqueId { .. } => ErrorCode::PrincipalRecreated,
+            Self::TrustChanged { .. } => ErrorCode::InvalidCredentials,
             Self::Revoked { .. } => ErrorCode::PrincipalRevoked,
         }
     }
@@ -331,6 +358,7 @@ pub(crate) mod tests {
         PrincipalState {
             grants,
             pin: Pin::Unpinned,
+            trust: None,
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: KeyringSummary::default(),
@@ -347,7 +375,14 @@ pub(crate) mod tests {
         now: i64,
     ) -> Result<(), Refusal> {
         let id = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        check_grants(&principal(DEPLOY), ShownId::Is(&id), state, Some(&namespace(on)), permission, now)
+        check_grants(
+            &principal(DEPLOY),
+            ShownId::Is(&id),
+            state,
+            Some(&namespace(on)),
+            permission,
+            now,
+        )
     }
 
     #[test]

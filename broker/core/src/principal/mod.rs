@@ -22,7 +22,8 @@ use stile_protocol::region::Partition;
 
 pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn, parse_own_arn};
 pub use self::aws::AwsPrincipal;
-use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN, is_account};
+pub use self::aws::is_account;
+use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN};
 pub use self::aws_group::{AwsGroup, AwsGroupKind, TagScope, is_org_id, is_unit_path};
 pub use self::local::{LocalName, LocalNameError, LocalPrincipal};
 pub use self::typed::{TypedPrincipal, TypedPrincipalError, parse_typed};

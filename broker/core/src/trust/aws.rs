@@ -3,12 +3,14 @@
 //! Source: IAM user guide, "Understanding token claims", and the AWS STS API reference,
 //! `GetWebIdentityToken`.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 use stile_protocol::region::{Partition, Region};
 
 use super::IssuerUrl;
 use crate::principal::{
-    AwsGroup, AwsGroupKind, CallerArn, CallerArnError, Principal, TagScope, is_org_id,
+    AwsGroup, AwsGroupKind, CallerArn, CallerArnError, Principal, TagScope, is_account, is_org_id,
     is_unit_path, parse_own_arn,
 };
 
@@ -73,6 +75,42 @@ pub enum AwsAccounts {
     One(Partition, String),
     /// All accounts of an organization, each with its own issuer.
     Organization(Partition, String),
+}
+
+/// Formats them as the flags of an operator.
+impl fmt::Display for AwsCallers {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.of {
+            AwsAccounts::One(partition, account) => {
+                write!(formatter, "aws-account={partition}:{account}")?;
+            }
+            AwsAccounts::Organization(partition, org) => {
+                write!(formatter, "aws-org={partition}:{org}")?;
+            }
+        }
+        formatter.write_str(if self.without_pin { " without-pin" } else { "" })
+    }
+}
+
+impl AwsAccounts {
+    /// Parses an account, `111122223333` or `PARTITION:111122223333`. `None` if it is not one.
+    pub fn account(text: &str) -> Option<Self> {
+        let (partition, account) = in_partition(text)?;
+        is_account(account).then(|| Self::One(partition, account.to_owned()))
+    }
+
+    /// Parses an organization, `o-a1b2c3d4e5` or `PARTITION:o-a1b2c3d4e5`. `None` if it is not one.
+    pub fn organization(text: &str) -> Option<Self> {
+        let (partition, id) = in_partition(text)?;
+        is_org_id(id).then(|| Self::Organization(partition, id.to_owned()))
+    }
+}
+
+fn in_partition(text: &str) -> Option<(Partition, &str)> {
+    match text.split_once(':') {
+        None => Some((Partition::Aws, text)),
+        Some((partition, rest)) => Some((Partition::named(partition)?, rest)),
+    }
 }
 
 /// The reason why a JWT of AWS gives no caller.
@@ -309,6 +347,22 @@ mod tests {
             Principal::AwsGroup(group) => caller.is_in(&group),
             other => panic!("{other} is no group"),
         }
+    }
+
+    #[test]
+    fn accounts_and_organizations_are_read_as_they_are_written() {
+        for text in ["", "11112222333", "aws-moon:111122223333", "aws:", "aws:x", ":111122223333"] {
+            assert_eq!(AwsAccounts::account(text), None, "{text}");
+        }
+        for text in ["", "o-", "O-a1b2c3d4e5", "aws-moon:o-a1b2c3d4e5", "111122223333"] {
+            assert_eq!(AwsAccounts::organization(text), None, "{text}");
+        }
+        assert_eq!(AwsAccounts::account("111122223333"), Some(account()));
+        assert_eq!(AwsAccounts::account("aws:111122223333"), Some(account()));
+        assert_eq!(AwsAccounts::organization("o-a1b2c3d4e5"), Some(organization()));
+        let callers = |of, without_pin| AwsCallers { of, without_pin }.to_string();
+        assert_eq!(callers(account(), true), "aws-account=aws:111122223333 without-pin");
+        assert_eq!(callers(organization(), false), "aws-org=aws:o-a1b2c3d4e5");
     }
 
     #[test]

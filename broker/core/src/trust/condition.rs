@@ -64,6 +64,12 @@ impl ClaimPath {
         first.replace("~1", "/").replace("~0", "~")
     }
 
+    /// Returns whether it leads to the tags that a caller of AWS chooses for each of its JWTs.
+    pub(super) fn is_of_request_tags(&self) -> bool {
+        let rest = self.0.strip_prefix("/https:~1~1sts.amazonaws.com~1/");
+        rest.is_some_and(|rest| rest.split('/').next() == Some("request_tags"))
+    }
+
     /// Finds the value. A pointer never leads into an array, whose order says nothing.
     fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let Some(pointer) = self.0.strip_prefix('/') else { return claims.get(&self.0) };
@@ -130,6 +136,11 @@ impl Condition {
             return Err(ConditionError::NoPrefix);
         }
         Ok(Self { path: ClaimPath::parse(claim)?, rule: Rule::Prefix(prefix.to_owned()) })
+    }
+
+    /// Returns whether the claim is an array, of which it says one value.
+    pub const fn is_contains(&self) -> bool {
+        matches!(self.rule, Rule::Contains(_))
     }
 
     /// Returns whether the claims meet it. A claim that is not there never does.

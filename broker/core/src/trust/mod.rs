@@ -6,14 +6,22 @@
 mod aws;
 mod condition;
 mod issuer;
+mod issuer_keys;
+mod live;
+mod public_issuers;
 mod stamp;
+mod terms;
 
 use serde_json::{Map, Value};
 
 pub use aws::{AwsAccounts, AwsCaller, AwsCallerError, AwsCallers, aws_issuer, aws_issuers};
 pub use condition::{ClaimPath, Condition, ConditionError, Rule};
 pub use issuer::{IssuerUrl, IssuerUrlError};
+pub use issuer_keys::{IssuerKeysError, issuer_keys};
+pub use live::{LiveTrust, TrustCheck, check_live};
+pub use public_issuers::PublicIssuer;
 pub use stamp::{TrustStamp, shown_id};
+pub use terms::{TermsError, TrustTerms};
 
 use crate::principal::{LocalName, Principal, UniqueId};
 

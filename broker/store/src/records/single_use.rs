@@ -67,6 +67,7 @@ pub(crate) fn principal_state(caller: CallerRecords, keyring: KeyringSummary) ->
     PrincipalState {
         grants: understood(caller.grants),
         pin: caller.pin,
+        trust: caller.trust,
         revoked: caller.revoked,
         revoked_tokens: caller.revoked_tokens,
         keyring,

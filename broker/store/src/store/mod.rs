@@ -20,6 +20,7 @@ mod publish_guard;
 mod repair;
 mod signed_heads;
 mod sources;
+mod trusts;
 
 use stile_core::audit::Kept;
 use stile_core::grants::{

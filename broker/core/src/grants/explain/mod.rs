@@ -176,7 +176,8 @@ impl AccessQuestion<'_> {
             Pin::Unpinned | Pin::Disabled => None,
         };
         // If no id is pinned and none is known, any id has the same result.
-        let id = self.unique_id.or(pinned);
+        let live = state.trust.as_ref().map(|trust| &trust.id);
+        let id = self.unique_id.or(pinned).or(live);
         let shown = id.map_or(ShownId::Absent, ShownId::Is);
         let allows = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {

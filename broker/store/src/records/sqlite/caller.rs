@@ -6,13 +6,13 @@ use stile_core::grants::{Pin, StateRevisions};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
-use super::{Sqlite, database_error, grants, revocations, single, usage};
+use super::{Sqlite, database_error, grants, revocations, single, trusts, usage};
 use crate::StoreError;
 use crate::records::model::CallerRecords;
 
 impl Sqlite {
     /// Reads everything that a decision about a caller depends on. The first of the principals is
-    /// the caller's own role or user.
+    /// the caller's own one. The trust is that of the first `oidc:` principal.
     pub(crate) async fn caller(
         &self,
         principals: Vec<Principal>,
@@ -40,6 +40,11 @@ impl Sqlite {
                 None => Pin::Unpinned,
                 Some(principal) => grants::pin_of(&snapshot, principal)?,
             };
+            let trust = principals.iter().find_map(|principal| match principal {
+                Principal::Trust(local) => Some(local.name()),
+                _ => None,
+            });
+            let trust = trust.map(|name| trusts::live(&snapshot, name)).transpose()?.flatten();
             let revoked_tokens: HashSet<TokenId> = revocations
                 .tokens
                 .iter()
@@ -53,6 +58,7 @@ impl Sqlite {
             Ok(CallerRecords {
                 grants: all,
                 pin,
+                trust,
                 revoked,
                 revoked_tokens,
                 keyring,
