@@ -8,6 +8,7 @@ use stile_protocol::audience::Audience;
 use crate::app::events::Events;
 use crate::app::{Broker, DownloadCounts, Limits, Readiness, RefusedExchangeLimits};
 use crate::audit::{AuditLog, Folding};
+use crate::authn::jwt::{IssuerClient, Jwts};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, StoreLocation};
 use crate::metrics::Metrics;
@@ -70,6 +71,7 @@ pub fn assemble(
             config.sts_timeouts,
             store.calls().clone(),
         )?,
+        jwts: Jwts::new(IssuerClient::new(&config.private_issuers, store.calls().clone())?),
         single_flight: SingleFlight::default(),
         audit: AuditLog::new(clock.clone(), folding, Arc::clone(&metrics)),
         limits: Limits::default(),

@@ -28,6 +28,7 @@ pub mod audit;
 pub mod authn;
 pub mod boot;
 pub mod check;
+pub mod checked_resolver;
 pub mod client_source;
 pub mod config;
 pub mod error_chain;

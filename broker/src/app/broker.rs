@@ -10,6 +10,7 @@ use super::events::Events;
 use super::limits::Limits;
 use super::refused_exchange_limits::RefusedExchangeLimits;
 use crate::audit::AuditLog;
+use crate::authn::jwt::Jwts;
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::metrics::{Current, Format, Metrics};
 use crate::principal_cache::PrincipalCache;
@@ -37,6 +38,8 @@ pub struct Broker {
     pub regions: Vec<&'static Region>,
     /// The client of STS, which identifies the signer of a proof.
     pub sts: Sts,
+    /// The keys of the issuers of JWTs.
+    pub jwts: Jwts,
     /// The proofs in progress.
     pub single_flight: SingleFlight,
     /// The audit log.

@@ -225,6 +225,7 @@ impl ApiError {
                 .hint("make a new proof for each token"),
             MintError::Sts(error) => Self::sts(error, &broker.audience),
             MintError::Gateway(error) => Self::gateway(error),
+            MintError::Jwt(error) => Self::jwt(error, &broker.audience),
             MintError::Refused(refusal) => Self::refusal(refusal),
             MintError::Store(error) => Self::store(error),
             MintError::Key(error) => Self::key(error),

@@ -138,8 +138,9 @@ impl Store {
         now: i64,
     ) -> Result<SingleUseOutcome, StoreError> {
         match (single_use, pin) {
-            (SingleUse::Record { digest, keep_until }, pin) => {
-                self.records.record_single_use(digest, keep_until, pin, now).await
+            (SingleUse::Record { digest, named, keep_until }, pin) => {
+                let digests = [Some(digest), named].into_iter().flatten().collect();
+                self.records.record_single_use(digests, keep_until, pin, now).await
             }
             (SingleUse::ByIssuer, Some((principal, id))) => {
                 self.records.pin_first(principal, id).await
