@@ -7,6 +7,7 @@ mod grant;
 mod module;
 mod namespace;
 mod provider;
+mod trust;
 mod webhook;
 
 use std::ffi::OsString;
@@ -22,13 +23,15 @@ pub(crate) use self::grant::*;
 pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
 pub(crate) use self::provider::*;
+pub(crate) use self::trust::*;
 pub(crate) use self::webhook::*;
 use crate::output::OutputFormat;
 use crate::target::{ApiTarget, StoreTarget};
 
 /// Manage a private Terraform registry: grants, revocations, published modules and providers
 ///
-/// `store`, `namespace`, `grant`, `token`, `audit`, `webhook`, `backup` and `restore` open the store directly.
+/// `store`, `namespace`, `grant`, `token`, `audit`, `trust`, `webhook`, `backup` and `restore` open the
+/// store directly.
 /// The broker need not run.
 /// `module`, `provider` and `export` call the broker, with a token for your AWS identity. `grant` and
 /// `audit` do one or the other.
@@ -115,6 +118,11 @@ pub(crate) enum Noun {
     ///
     /// Example: `stile-admin audit --data /var/lib/stile --since 7d --follow`
     Audit(Box<Audit>),
+    /// Say whose JWTs the registry believes, such as those of a CI service
+    Trust {
+        #[command(subcommand)]
+        verb: Box<TrustVerb>,
+    },
     /// Add, list and remove receivers of events
     Webhook {
         #[command(subcommand)]

@@ -41,7 +41,7 @@ use crate::claims::Claims;
 use crate::cli::{Cli, ConfigVerb, Noun};
 use crate::commands::{
     CommandResult, Context, audit, backup, config_show, grant, module, namespace,
-    provider as provider_command, store, token, webhook,
+    provider as provider_command, store, token, trust, webhook,
 };
 use crate::error::CommandError;
 use crate::output::{Output, OutputFormat};
@@ -111,6 +111,7 @@ fn run(
             Noun::Grant { verb } => Box::pin(grant::run(context, *verb)).await,
             Noun::Token { verb } => token::run(context, verb).await,
             Noun::Audit(args) => Box::pin(audit::run(context, *args)).await,
+            Noun::Trust { verb } => Box::pin(trust::run(context, *verb)).await,
             Noun::Webhook { verb } => webhook::run(context, verb).await,
             Noun::Module { verb } => Box::pin(module::run(context, verb)).await,
             Noun::Provider { verb } => Box::pin(provider_command::run(context, *verb)).await,

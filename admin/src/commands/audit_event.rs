@@ -10,7 +10,8 @@ pub(super) const HEADER: [&str; 7] =
     ["time", "chain", "number", "event", "decision", "by", "about"];
 
 /// The fields that say what a change is about, in the order in which people read them.
-const ABOUT: [&str; 6] = ["about", "package", "webhook", "permissions", "requested", "expires_at"];
+const ABOUT: [&str; 7] =
+    ["about", "package", "webhook", "trust", "permissions", "requested", "expires_at"];
 
 /// One event, with the fields that the store keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

@@ -189,5 +189,9 @@ fn pin(principal: &Principal, args: &GrantCreate) -> Result<Option<Pin>, Command
         None => return Ok(None),
     };
     concrete(principal)?;
+    if matches!(principal, Principal::Trust(_)) {
+        return Err(CommandError::usage("the grants of a trust are always pinned to its id")
+            .hint("leave out `--no-pin` and `--unique-id`"));
+    }
     Ok(Some(pin))
 }

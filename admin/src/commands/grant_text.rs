@@ -139,14 +139,7 @@ impl fmt::Display for GrantFlags<'_> {
         // Without `--exact`, the permission set would replace the ARN of its role.
         let reserved = parse_typed(&principal.display_name(), false)
             .is_ok_and(|typed| typed.principal != **principal);
-        let flag = match principal {
-            Principal::Role(_) | Principal::User(_) => "--role-arn",
-            Principal::PermissionSet(_)
-            | Principal::Account(_)
-            | Principal::Trust(_)
-            | Principal::Service(_)
-            | Principal::AwsGroup(_) => "--principal",
-        };
+        let flag = principal.flag();
         write!(
             formatter,
             "{flag} {}{}",

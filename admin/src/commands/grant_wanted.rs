@@ -173,8 +173,9 @@ pub(super) fn pinned_otherwise(args: &GrantCreate, principal: &Principal) -> Com
         principal.display_name()
     );
     CommandError::refused(problem).hint(format!(
-        "remove that pin first with `{} --role-arn {}`",
+        "remove that pin first with `{} {} {}`",
         args.at.command("grant repin"),
+        principal.flag(),
         principal.display_name()
     ))
 }

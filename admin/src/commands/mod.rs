@@ -42,6 +42,8 @@ mod provider_send;
 pub(crate) mod store;
 mod store_check;
 pub(crate) mod token;
+pub(crate) mod trust;
+mod trust_delete;
 pub(crate) mod webhook;
 
 use std::path::Path;

@@ -130,7 +130,8 @@ impl ApiError {
                     .map_or_else(|| "NAMESPACE".to_owned(), |namespace| namespace.to_string());
                 let flag = permission.as_str().replace('_', "-");
                 error.hint(format!(
-                    "ask an operator for `stile-admin grant create --role-arn {} --namespace {namespace} --{flag}`",
+                    "ask an operator for `stile-admin grant create {} {} --namespace {namespace} --{flag}`",
+                    principal.flag(),
                     principal.display_name()
                 ))
             }
@@ -138,7 +139,8 @@ impl ApiError {
                 error.hint("request a token with this namespace and permission")
             }
             Refusal::Recreated { principal } => error.hint(format!(
-                "ask an operator for `stile-admin grant repin --role-arn {}`",
+                "ask an operator for `stile-admin grant repin {} {}`",
+                principal.flag(),
                 principal.display_name()
             )),
             Refusal::NoUniqueId { principal } => error.hint(format!(

@@ -225,8 +225,9 @@ impl Explained {
                 format!("`{delete} {flags}`, then {}", self.create_command(at))
             }
             ["unique_id"] => format!(
-                "`{} --role-arn {}`, if the recreated principal may have the grant",
+                "`{} {} {}`, if the recreated principal may have the grant",
                 at.command("grant repin"),
+                self.asked.caller.flag(),
                 self.asked.caller.display_name()
             ),
             _ => self.create_command(at),

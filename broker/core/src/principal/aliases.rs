@@ -3,6 +3,18 @@
 use super::{Principal, permission_set_of};
 
 impl Principal {
+    /// Returns the flag with which `stile-admin` takes [`Self::display_name`].
+    pub const fn flag(&self) -> &'static str {
+        match self {
+            Self::Role(_) | Self::User(_) => "--role-arn",
+            Self::PermissionSet(_)
+            | Self::Account(_)
+            | Self::Trust(_)
+            | Self::Service(_)
+            | Self::AwsGroup(_) => "--principal",
+        }
+    }
+
     /// Returns the other principals whose grants apply to a role or user: its permission set, if IAM
     /// Identity Center created the role, and its account. Empty for other principals.
     pub fn aliases(&self) -> Vec<Self> {

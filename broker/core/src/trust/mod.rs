@@ -19,7 +19,7 @@ pub use condition::{ClaimPath, Condition, ConditionError, Rule};
 pub use issuer::{IssuerUrl, IssuerUrlError};
 pub use issuer_keys::{IssuerKeysError, issuer_keys};
 pub use live::{LiveTrust, TrustCheck, check_live};
-pub use public_issuers::PublicIssuer;
+pub use public_issuers::{NamedOwner, PublicIssuer};
 pub use stamp::{TrustStamp, shown_id};
 pub use terms::{TermsError, TrustTerms};
 

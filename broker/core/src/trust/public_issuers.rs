@@ -11,8 +11,21 @@ pub struct PublicIssuer {
     /// The name for messages.
     pub name: &'static str,
     hosts: &'static [&'static str],
-    /// The claims that say whose a JWT is. A condition that one of them equals a value is enough.
-    pub owners: &'static [&'static str],
+    /// The claims that say whose a JWT is by a number or an id, which nobody can take over.
+    pub ids: &'static [&'static str],
+    /// The claims that say whose a JWT is by a name, which another owner can have later.
+    pub names: &'static [&'static str],
+}
+
+/// What the conditions of a trust in a public issuer say of the owner of a JWT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedOwner {
+    /// One of them says its id.
+    ById,
+    /// One of them says its name, and none its id.
+    ByName,
+    /// None of them says whose a JWT must be, so it can be that of a stranger.
+    Nobody,
 }
 
 /// The known public issuers. Their claims are from the documentation of each on its OpenID Connect
@@ -23,57 +36,63 @@ const PUBLIC: &[PublicIssuer] = &[
     PublicIssuer {
         name: "GitHub Actions",
         hosts: &["token.actions.githubusercontent.com"],
-        owners: &[
-            "repository_id",
-            "repository_owner_id",
-            "enterprise_id",
-            "repository",
-            "repository_owner",
-            "sub",
-        ],
+        ids: &["repository_id", "repository_owner_id", "enterprise_id"],
+        names: &["repository", "repository_owner", "sub"],
     },
     PublicIssuer {
         name: "GitLab.com",
         hosts: &["gitlab.com"],
-        owners: &["project_id", "namespace_id", "project_path", "namespace_path", "sub"],
+        ids: &["project_id", "namespace_id"],
+        names: &["project_path", "namespace_path", "sub"],
     },
     PublicIssuer {
         name: "Bitbucket Pipelines",
         hosts: &["api.bitbucket.org"],
-        owners: &["repositoryUuid", "workspaceUuid", "sub"],
+        ids: &["repositoryUuid", "workspaceUuid", "sub"],
+        names: &[],
     },
     PublicIssuer {
         name: "CircleCI",
         hosts: &["oidc.circleci.com"],
-        owners: &["oidc.circleci.com/project-id", "sub"],
+        ids: &["oidc.circleci.com/project-id", "sub"],
+        names: &[],
     },
     PublicIssuer {
         name: "Buildkite",
         hosts: &["agent.buildkite.com"],
-        owners: &["organization_id", "pipeline_id", "organization_slug", "sub"],
+        ids: &["organization_id", "pipeline_id"],
+        names: &["organization_slug", "sub"],
     },
     PublicIssuer {
         name: "HCP Terraform",
         hosts: &["app.terraform.io", "app.eu.terraform.io"],
-        owners: &[
-            "terraform_organization_id",
-            "terraform_project_id",
-            "terraform_workspace_id",
-            "sub",
-        ],
+        ids: &["terraform_organization_id", "terraform_project_id", "terraform_workspace_id"],
+        names: &["sub"],
     },
-    PublicIssuer { name: "Google", hosts: &["accounts.google.com"], owners: &["sub", "email"] },
+    PublicIssuer {
+        name: "Google",
+        hosts: &["accounts.google.com"],
+        ids: &["sub"],
+        names: &["email"],
+    },
     PublicIssuer {
         name: "Microsoft Entra ID",
         hosts: &["login.microsoftonline.com", "sts.windows.net"],
-        owners: &["sub", "oid", "azp", "appid"],
+        ids: &["sub", "oid", "azp", "appid"],
+        names: &[],
     },
     PublicIssuer {
         name: "Vercel",
         hosts: &["oidc.vercel.com"],
-        owners: &["project_id", "owner_id", "sub"],
+        ids: &["project_id", "owner_id"],
+        names: &["sub"],
     },
-    PublicIssuer { name: "Fly.io", hosts: &["oidc.fly.io"], owners: &["app_id", "org_id", "sub"] },
+    PublicIssuer {
+        name: "Fly.io",
+        hosts: &["oidc.fly.io"],
+        ids: &["app_id", "org_id"],
+        names: &["sub"],
+    },
 ];
 
 impl PublicIssuer {
@@ -86,14 +105,23 @@ impl PublicIssuer {
         PUBLIC.iter().find(|public| public.hosts.contains(&host))
     }
 
-    /// Returns whether a condition says whose a JWT must be.
+    /// Returns what the conditions say of the owner of a JWT.
     ///
-    /// A prefix never does: everybody can take a name that begins so.
-    pub fn is_narrowed_by(&self, conditions: &[Condition]) -> bool {
-        conditions.iter().any(|condition| match condition.rule {
-            Rule::Equals(_) => self.owners.contains(&condition.path.as_str()),
-            Rule::Prefix(_) | Rule::Contains(_) => false,
-        })
+    /// A prefix never says it: everybody can take a name that begins so.
+    pub fn owner_in(&self, conditions: &[Condition]) -> NamedOwner {
+        let one_of = |claims: &[&str]| {
+            conditions.iter().any(|condition| match condition.rule {
+                Rule::Equals(_) => claims.contains(&condition.path.as_str()),
+                Rule::Prefix(_) | Rule::Contains(_) => false,
+            })
+        };
+        if one_of(self.ids) {
+            NamedOwner::ById
+        } else if one_of(self.names) {
+            NamedOwner::ByName
+        } else {
+            NamedOwner::Nobody
+        }
     }
 }
 
@@ -127,27 +155,31 @@ mod tests {
         let github = &PUBLIC[0];
         let equals = |text| Condition::equals(text).unwrap();
         for (condition, expected) in [
-            (equals("ref=refs/heads/main"), false),
-            (equals("environment=production"), false),
-            (equals("job_workflow_ref=acme/ci/.github/workflows/x.yml@refs/heads/main"), false),
-            (equals("/repository_id/x=74"), false),
-            (Condition::prefix("repository=acme/*").unwrap(), false),
-            (Condition::contains("repository_id=74").unwrap(), false),
-            (equals("repository_id=74"), true),
-            (equals("sub=repo:acme/infra:ref:refs/heads/main"), true),
+            (equals("ref=refs/heads/main"), NamedOwner::Nobody),
+            (equals("environment=production"), NamedOwner::Nobody),
+            (equals("job_workflow_ref=acme/ci/x.yml@refs/heads/main"), NamedOwner::Nobody),
+            (equals("/repository_id/x=74"), NamedOwner::Nobody),
+            (Condition::prefix("repository=acme/*").unwrap(), NamedOwner::Nobody),
+            (Condition::contains("repository_id=74").unwrap(), NamedOwner::Nobody),
+            (equals("repository_id=74"), NamedOwner::ById),
+            (equals("repository=acme/infra"), NamedOwner::ByName),
+            (equals("sub=repo:acme/infra:ref:refs/heads/main"), NamedOwner::ByName),
         ] {
             let text = condition.to_string();
-            assert_eq!(github.is_narrowed_by(&[condition]), expected, "{text}");
+            assert_eq!(github.owner_in(&[condition]), expected, "{text}");
         }
-        assert!(!github.is_narrowed_by(&[]));
+        let both = [equals("repository=acme/infra"), equals("repository_owner_id=7")];
+        assert_eq!(github.owner_in(&both), NamedOwner::ById);
+        assert_eq!(github.owner_in(&[]), NamedOwner::Nobody);
     }
 
     #[test]
     fn every_public_issuer_has_owners_that_a_condition_can_name() {
         for public in PUBLIC {
-            for owner in public.owners {
+            assert!(!public.ids.is_empty(), "{}", public.name);
+            for owner in public.ids.iter().chain(public.names) {
                 let condition = Condition::equals(&format!("{owner}=x")).unwrap();
-                assert!(public.is_narrowed_by(&[condition]), "{} {owner}", public.name);
+                assert_ne!(public.owner_in(&[condition]), NamedOwner::Nobody, "{owner}");
             }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::public_issuers::PublicIssuer;
+use super::public_issuers::{NamedOwner, PublicIssuer};
 use super::{
     AwsAccounts, AwsCallers, Condition, IssuerUrl, LONGEST_MAX_AGE, MAX_CONDITIONS, Rule, Trust,
     aws_issuer, aws_issuers,
@@ -48,7 +48,7 @@ pub enum TermsError {
     /// Everybody can get a JWT of the issuer, and no condition says whose it is.
     #[error(
         "everybody can get a JWT of {}, so a condition must say whose it is: one of {}",
-        .0.name, listed(.0.owners)
+        .0.name, listed(.0)
     )]
     NoOwner(&'static PublicIssuer),
     /// A condition is about tags that the caller chooses for each JWT.
@@ -121,7 +121,9 @@ impl TrustTerms {
             }
         }
         let public = PublicIssuer::of(&self.issuer);
-        if let Some(public) = public.filter(|public| !public.is_narrowed_by(&self.conditions)) {
+        if let Some(public) =
+            public.filter(|public| public.owner_in(&self.conditions) == NamedOwner::Nobody)
+        {
             return Err(TermsError::NoOwner(public));
         }
         let printable = |audience: &String| {
@@ -178,8 +180,9 @@ impl Trust {
     }
 }
 
-fn listed(claims: &[&str]) -> String {
-    let quoted: Vec<String> = claims.iter().map(|claim| format!("`{claim}`")).collect();
+fn listed(public: &PublicIssuer) -> String {
+    let owners = public.ids.iter().chain(public.names);
+    let quoted: Vec<String> = owners.map(|claim| format!("`{claim}`")).collect();
     quoted.join(", ")
 }
 

@@ -34,6 +34,8 @@ pub enum Difference {
     Account(String),
     /// The grant is for this kind of principal instead, with the same name.
     Kind(&'static str),
+    /// There is no trust of the caller's name, so nobody is the caller.
+    NoTrust,
     /// An operator revoked the token.
     TokenRevoked,
     /// The scope of the token has only these permissions.
@@ -117,6 +119,7 @@ impl Difference {
             Self::Partition(_) => "partition",
             Self::Account(_) => "account",
             Self::Kind(_) => "kind",
+            Self::NoTrust => "trust",
             Self::TokenRevoked => REVOKED,
             Self::TokenPermissions(_) | Self::TokenNamespaces(_) => "scope",
         }

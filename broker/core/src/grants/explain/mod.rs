@@ -15,7 +15,7 @@ mod tests;
 use stile_protocol::exchange::Namespaces;
 
 use super::{Grant, GrantNamespace, Pin, PrincipalState, check_grants};
-use crate::principal::{Principal, ShownId};
+use crate::principal::{Principal, ShownId, UniqueId};
 
 pub use condition::Condition;
 pub use difference::Difference;
@@ -176,8 +176,7 @@ impl AccessQuestion<'_> {
             Pin::Unpinned | Pin::Disabled => None,
         };
         // If no id is pinned and none is known, any id has the same result.
-        let live = state.trust.as_ref().map(|trust| &trust.id);
-        let id = self.unique_id.or(pinned).or(live);
+        let id = self.known_id(state).or(pinned);
         let shown = id.map_or(ShownId::Absent, ShownId::Is);
         let allows = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {
@@ -193,9 +192,15 @@ impl AccessQuestion<'_> {
             return Explanation::No(self.nearest(state, others));
         }
         let only_by_name = by.iter().all(|grant| grant.principal.has_unique_id());
-        let pinned = pinned.filter(|_| self.unique_id.is_none() && only_by_name);
+        let pinned = pinned.filter(|_| self.known_id(state).is_none() && only_by_name);
         let condition = pinned.cloned().map(Some).map(Condition::UniqueId);
         Explanation::Yes { by, condition: condition.or_else(|| self.none_of(revoked)) }
+    }
+
+    /// Returns the caller's unique id, if the question or the store has it. The store knows that of a
+    /// trust.
+    fn known_id<'a>(&'a self, state: &'a PrincipalState) -> Option<&'a UniqueId> {
+        self.unique_id.or(state.trust.as_ref().map(|trust| &trust.id))
     }
 
     /// Returns why the token gives no access, as far as the question has facts about it.
@@ -271,11 +276,21 @@ impl AccessQuestion<'_> {
         if let Some(end) = grant.expires_at.filter(|end| *end <= self.now) {
             differences.push(Difference::Expiry(end));
         }
-        if let (Pin::Pinned(pinned), Some(id)) = (&state.pin, self.unique_id)
-            && pinned != id
-            && grant.principal == *self.caller
-        {
-            differences.push(Difference::UniqueId(Some(pinned.as_str().to_owned())));
+        if grant.principal != *self.caller {
+            return;
+        }
+        let known = self.known_id(state);
+        match (&state.pin, &state.trust) {
+            (_, None) if matches!(self.caller, Principal::Trust(_)) => {
+                differences.push(Difference::NoTrust);
+            }
+            (Pin::Pinned(pinned), _) if known.is_some_and(|id| pinned != id) => {
+                differences.push(Difference::UniqueId(Some(pinned.as_str().to_owned())));
+            }
+            (_, Some(live)) if known != Some(&live.id) => {
+                differences.push(Difference::UniqueId(Some(live.id.as_str().to_owned())));
+            }
+            _ => {}
         }
     }
 }

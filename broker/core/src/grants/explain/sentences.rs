@@ -36,10 +36,10 @@ impl fmt::Display for Difference {
         match self {
             Self::Expiry(end) => write!(formatter, "the grant expired at {}", rfc3339(*end)),
             Self::UniqueId(None) => {
-                formatter.write_str("another id is pinned, so the role or user was recreated")
+                formatter.write_str("another id is pinned, so the principal was recreated")
             }
             Self::UniqueId(Some(pinned)) => {
-                write!(formatter, "`{pinned}` is pinned, so the role or user was recreated")
+                write!(formatter, "`{pinned}` is pinned, so the principal was recreated")
             }
             Self::Case(granted, own) => {
                 write!(formatter, "the grant is for `{granted}`, not `{own}`")
@@ -59,6 +59,7 @@ impl fmt::Display for Difference {
             Self::Partition(partition) => write!(formatter, "the grant is for {partition}"),
             Self::Account(account) => write!(formatter, "the grant is for {account}"),
             Self::Kind(kind) => write!(formatter, "the grant is for a {kind} of the same name"),
+            Self::NoTrust => formatter.write_str("there is no trust of this name"),
             Self::TokenRevoked => formatter.write_str("an operator revoked the token"),
             Self::TokenPermissions(only) => write!(formatter, "the token is only for {only}"),
             Self::TokenNamespaces(only) => write!(formatter, "the token is only for {only}"),
