@@ -158,9 +158,10 @@ impl IssuerClient {
         is_allowed: fn(IpAddr) -> bool,
         private_issuers: &[IssuerUrl],
         authority: &Certificate,
-        timeout: Duration,
+        timeout: Option<Duration>,
         calls: ServiceCalls,
     ) -> Result<Self, reqwest::Error> {
+        let timeout = timeout.unwrap_or(TIMEOUT);
         let public = build(lookup.clone(), is_allowed, Some(authority))?;
         let private = build(lookup, |_| true, Some(authority))?;
         let private_issuers = private_issuers.into();
