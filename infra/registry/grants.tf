@@ -20,11 +20,13 @@ locals {
 
 data "aws_iam_policy_document" "operator" {
   # admin/src/commands: grants, the lease on files of grants, revocations, and the lists of them. Each change also updates the head of
-  # the chain of its audit event. Only an operator deletes old events.
+  # the chain of its audit event. Only an operator deletes old events. A grant to a trust has the condition that the trust stays, and the
+  # deletion of a trust that no grant names it.
   statement {
     sid = "AdminTable"
     actions = [
       "dynamodb:BatchGetItem",
+      "dynamodb:ConditionCheckItem",
       "dynamodb:DeleteItem",
       "dynamodb:GetItem",
       "dynamodb:PutItem",

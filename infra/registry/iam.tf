@@ -131,7 +131,8 @@ data "aws_iam_policy_document" "store" {
     }
   }
 
-  # A change has the condition that the rights of its bearer stay, and if it takes `create_grant` away, that another grant of it stays.
+  # A change has the condition that the rights of its bearer stay, and if it takes `create_grant` away, that another grant of it stays. A
+  # grant to a trust has the condition that the trust stays. The broker writes no trust.
   dynamic "statement" {
     for_each = var.delegated_grants ? [1] : []
 
@@ -143,7 +144,7 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["principal *", "revocations"]
+        values   = ["principal *", "revocations", "trusts"]
       }
     }
   }

@@ -245,9 +245,10 @@ variable "grants" {
         can(regex("^arn:aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:iam::[0-9]{12}:(role|user)/([A-Za-z0-9+=,.@_-]+/)*[A-Za-z0-9+=,.@_-]{1,64}$", grant.principal)),
         can(regex("^sso:(aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:)?[0-9]{12}/[A-Za-z0-9+=,.@_-]{1,32}$", grant.principal)),
         can(regex("^account:(aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:)?[0-9]{12}$", grant.principal)),
+        can(regex("^oidc:[a-z]([a-z0-9-]{0,62}[a-z0-9])?$", grant.principal)),
       ])
     ])
-    error_message = "A grant's principal must be the ARN of a role or user, sso:ACCOUNT/PERMISSION_SET or account:ACCOUNT, the last two perhaps with a partition before the account; a pattern is none."
+    error_message = "A grant's principal must be the ARN of a role or user, sso:ACCOUNT/PERMISSION_SET or account:ACCOUNT, these two perhaps with a partition before the account, or oidc:TRUST; a pattern is none."
   }
 
   validation {

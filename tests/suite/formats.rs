@@ -6,6 +6,7 @@ mod helpers;
 mod make;
 mod registry;
 mod side_by_side;
+mod trusts;
 
 use std::sync::Arc;
 

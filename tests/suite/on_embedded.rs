@@ -113,6 +113,8 @@ mod store;
 mod store_check;
 #[path = "terraform.rs"]
 mod terraform;
+#[path = "trusts.rs"]
+mod trusts;
 #[path = "uploads.rs"]
 mod uploads;
 #[path = "usage.rs"]

@@ -28,6 +28,7 @@ mod registry_host;
 mod sources;
 mod support;
 mod token;
+mod trust;
 mod upload;
 mod usage;
 mod webhook;

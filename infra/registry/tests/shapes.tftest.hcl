@@ -339,7 +339,7 @@ run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
       } == {
       GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["audit events *", "grants", "namespace *", "principal *"])]
       GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *"])]
-      GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *", "revocations"])]
+      GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *", "revocations", "trusts"])]
     }
     error_message = "The function writes rows of grants, deletes those of lists, and checks documents."
   }

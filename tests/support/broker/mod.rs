@@ -14,6 +14,7 @@ mod prepared;
 pub mod reply;
 pub mod served;
 pub mod test_clock;
+pub mod trusts;
 pub mod with_buckets;
 
 use std::net::Ipv4Addr;

@@ -48,7 +48,8 @@ pub(super) async fn object_of_another_bucket(applied: &Applied, work: &AtWork, p
     bucket.remove("own/tags.zip", &version).await;
 }
 
-/// Changes grants through the API, as a role that holds `create_grant` and `delete_grant`.
+/// Changes grants through the API, as a role that holds `create_grant` and `delete_grant`. One of them is
+/// to a trust, which operators create, change and delete.
 pub(super) async fn grants_through_the_api(applied: &Applied, work: &AtWork) {
     for name in ["lead", "deputy"] {
         let arn = format!("arn:aws:iam::111122223333:role/{name}");
@@ -56,6 +57,8 @@ pub(super) async fn grants_through_the_api(applied: &Applied, work: &AtWork) {
         let may = ["--create-grant", "--delete-grant", "--download"];
         work.operate(applied, &[&create[..], &may].concat()).await;
     }
+    let claim = ["--issuer", "https://git.corp.example", "--claim", "project_id=74"];
+    work.operate(applied, &[&["trust", "create", "ci"][..], &claim].concat()).await;
     let lead = work.home(&Identity::role("111122223333", "lead", "i-0abc"));
     let get = ["get-token", "token", "--registry-host", &work.host];
     let may = ["create_grant", "delete_grant", "download"].map(|name| ["--permission", name]);
@@ -64,7 +67,10 @@ pub(super) async fn grants_through_the_api(applied: &Applied, work: &AtWork) {
     let (ci, deputy) = ("aws:111122223333:role/ci", "aws:111122223333:role/deputy");
     let new = json!({"principal": ci, "namespace": "acme", "permissions": ["download"]});
     let ends = json!({"principal": ci, "namespace": "acme", "expires_at": "2999-01-31T00:00:00Z"});
+    let to_trust =
+        json!({"principal": "oidc:ci", "namespace": "acme", "permissions": ["download"]});
     for (method, path, body, status) in [
+        ("POST", "/v1/grants".to_owned(), Some(to_trust), 201),
         ("POST", "/v1/grants".to_owned(), Some(new), 201),
         ("PATCH", "/v1/grants".to_owned(), Some(ends), 200),
         ("GET", "/v1/grants".to_owned(), None, 200),
@@ -79,6 +85,14 @@ pub(super) async fn grants_through_the_api(applied: &Applied, work: &AtWork) {
         };
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), status, "{method} {path}\n{}", work.broker.log());
+    }
+    for arguments in [
+        &["trust", "list"][..],
+        &["trust", "show", "ci"],
+        &["trust", "update", "ci", "--max-age", "2h"],
+        &["trust", "delete", "ci", "--with-grants"],
+    ] {
+        work.operate(applied, arguments).await;
     }
 }
 

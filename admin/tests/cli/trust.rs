@@ -1,0 +1,187 @@
+//! Tests of `trust`, and of grants to a trust.
+
+use serde_json::json;
+
+use crate::support::Machine;
+
+const GITHUB: &str = "https://token.actions.githubusercontent.com";
+const OWN: &str = "https://git.corp.example";
+
+#[test]
+fn a_trust_that_believes_too_much_is_refused_and_the_reason_is_given() {
+    let machine = Machine::with_store();
+    machine.write(
+        "private.json",
+        r#"{"keys":[{"kty":"RSA","kid":"a","n":"x","e":"y","d":"S3CRET"}]}"#,
+    );
+    machine.write("empty.json", r#"{"keys":[]}"#);
+    let own = format!("create ci --issuer {OWN}");
+    let github = format!("create ci --issuer {GITHUB}");
+    for (arguments, code, reason) in [
+        (own.clone(), 2, "--claim"),
+        (format!("{own} --claim ref"), 2, "`--claim ref`: it is not `CLAIM=VALUE`"),
+        (format!("{own} --claim ref=release-*"), 2, "use `--claim-prefix` for a prefix"),
+        (format!("{own} --claim-prefix ref=main"), 2, "one `*` at its end"),
+        (format!("{own} --claim a=b --claim a=c"), 2, "two conditions are on the claim `a`"),
+        (format!("{own} --claim a=b --max-age 25h"), 2, "between 60 seconds and 24 hours"),
+        (format!("{own} --claim a=b --max-age soon"), 2, "write it as `90m` or `4h`"),
+        (format!("{own} --claim a=b --audience="), 2, "an audience has 1 to 500"),
+        (format!("{own} --claim a=b --jwks no.json"), 2, "cannot read `no.json`"),
+        (format!("{own} --claim a=b --jwks empty.json"), 2, "it has no key"),
+        (format!("{own} --claim a=b --jwks private.json"), 2, "its private part"),
+        ("create ci --issuer http://git.corp.example --claim a=b".to_owned(), 2, "`https://`"),
+        ("create ci --issuer https://Git.corp.example --claim a=b".to_owned(), 2, "lower case"),
+        ("create CI --issuer https://git.corp.example --claim a=b".to_owned(), 2, "lower-case"),
+        (format!("{github} --claim ref=refs/heads/main"), 2, "add `--claim repository_id=ID`"),
+        (format!("{github} --claim-prefix repository=acme/*"), 2, "everybody can get a JWT of"),
+        ("show ci".to_owned(), 1, "there is no trust `ci`"),
+        ("update ci --claim a=b".to_owned(), 1, "there is no trust `ci`"),
+        ("update ci".to_owned(), 2, "the update has no changes"),
+        ("update ci --audience a --no-audience".to_owned(), 2, "cannot be used with"),
+        ("delete ci".to_owned(), 1, "there is no trust `ci`"),
+        ("delete ci --with-grants".to_owned(), 1, "there is no trust `ci`"),
+    ] {
+        let run = machine.run(&format!("trust {arguments}"));
+        assert_eq!((run.stdout.as_str(), run.code), ("", code), "{arguments}: {}", run.stderr);
+        assert!(run.stderr.contains(reason), "{arguments}: {}", run.stderr);
+        assert!(!run.stderr.contains("S3CRET"), "{arguments}: {}", run.stderr);
+    }
+    assert_eq!(machine.json("trust list"), json!([]));
+}
+
+#[test]
+fn a_trust_is_created_once_changed_by_name_and_deleted_once() {
+    let machine = Machine::with_store();
+    machine
+        .write("jwks.json", r#"{"keys":[{"kty":"EC","kid":"a","crv":"P-256","x":"x","y":"y"}]}"#);
+    let create = format!(
+        "trust create ci --issuer {OWN} --claim project_id=74 --claim protected:=true \
+         --claim-prefix ref=release-* --claim-contains groups=platform"
+    );
+    let created = machine.json(&create);
+    assert_eq!(created["status"], "created");
+    assert_eq!((&created["principal"], &created["revision"]), (&json!("oidc:ci"), &json!(1)));
+    assert_eq!(
+        created["conditions"],
+        json!([
+            {"claim": "project_id", "equals": "74"}, {"claim": "protected", "equals": true},
+            {"claim": "ref", "prefix": "release-"}, {"claim": "groups", "contains": "platform"},
+        ])
+    );
+    assert_eq!((&created["max_age"], &created["audience"]), (&json!(3600), &json!(null)));
+    assert!(created["id"].as_str().unwrap().starts_with("OIDC"), "{created}");
+    let again = machine.json(&create);
+    assert_eq!((&again["status"], &again["id"]), (&json!("unchanged"), &created["id"]));
+    let other = machine.run(&format!("trust create ci --issuer {OWN} --claim project_id=75"));
+    assert_eq!((other.stdout.as_str(), other.code), ("", 1));
+    assert!(other.stderr.contains("trust update"), "{other:?}");
+
+    let change =
+        "trust update ci --claim project_id=75 --audience stile --max-age 2h --jwks jwks.json";
+    let updated = machine.json(change);
+    assert_eq!(
+        (&updated["status"], &updated["id"], &updated["revision"]),
+        (&json!("updated"), &created["id"], &json!(2))
+    );
+    assert_eq!(updated["conditions"], json!([{"claim": "project_id", "equals": "75"}]));
+    assert_eq!(
+        (&updated["audience"], &updated["max_age"], &updated["own_keys"], &updated["issuer"]),
+        (&json!("stile"), &json!(7200), &json!(false), &json!(OWN))
+    );
+    let again = machine.json(change);
+    assert_eq!((&again["status"], &again["revision"]), (&json!("unchanged"), &json!(2)));
+    let reset = machine.json("trust update ci --no-audience --no-jwks");
+    assert_eq!(
+        (&reset["audience"], &reset["own_keys"], &reset["revision"], &reset["conditions"]),
+        (&json!(null), &json!(true), &json!(3), &updated["conditions"])
+    );
+    let shown = machine.run("trust show ci");
+    for line in ["principal    oidc:ci", "revision     3", "condition    --claim project_id=75"] {
+        assert!(shown.stdout.contains(line), "{line}: {shown:?}");
+    }
+    assert_eq!(machine.json("trust list").as_array().unwrap().len(), 1);
+    assert_eq!(
+        machine.json("trust delete ci"),
+        json!({"status": "deleted", "trust": "ci", "grants": 0})
+    );
+    assert_eq!(machine.run("trust delete ci").code, 1);
+    let new = machine.json(&create);
+    assert_ne!(new["id"], created["id"]);
+}
+
+#[test]
+fn a_trust_with_a_name_of_a_public_issuer_only_is_created_with_a_notice() {
+    let machine = Machine::with_store();
+    for (claims, expected) in [
+        ("--claim repository=acme/infra --claim ref=refs/heads/main", true),
+        ("--claim sub=repo:acme/infra:ref:refs/heads/main", true),
+        ("--claim repository=acme/infra --claim repository_owner_id=7", false),
+        ("--claim repository_id=74", false),
+    ] {
+        let run = machine.run(&format!("trust create ci --issuer {GITHUB} {claims}"));
+        assert_eq!(run.code, 0, "{claims}: {run:?}");
+        assert_eq!(run.stderr.contains("another owner can have later"), expected, "{run:?}");
+        assert_eq!(machine.run("trust delete ci").code, 0);
+    }
+}
+
+#[test]
+fn a_grant_needs_its_trust_and_the_trust_goes_with_its_grants_only() {
+    let machine = Machine::with_store();
+    let create = "grant create --principal oidc:ci --namespace acme --download";
+    let refused = machine.run(create);
+    assert_eq!((refused.stdout.as_str(), refused.code), ("", 1));
+    assert!(refused.stderr.contains("there is no trust `ci`"), "{refused:?}");
+    assert!(refused.stderr.contains("`stile-admin trust create"), "{refused:?}");
+    machine.done(&format!("trust create ci --issuer {OWN} --claim project_id=74"));
+    for flag in ["--no-pin", "--unique-id OIDCEXAMPLEEXAMPLE22"] {
+        let refused = machine.run(&format!("{create} {flag}"));
+        assert_eq!((refused.stdout.as_str(), refused.code), ("", 2), "{flag}: {refused:?}");
+    }
+    for namespace in ["acme", "beta", "'*' --yes"] {
+        machine.done(&format!(
+            "--quiet grant create --principal oidc:ci --namespace {namespace} --download"
+        ));
+    }
+    let explained =
+        machine.run("grant explain --principal oidc:ci --namespace acme --permission download");
+    assert_eq!(explained.code, 0, "{explained:?}");
+    let refused = machine.run("trust delete ci");
+    assert_eq!((refused.stdout.as_str(), refused.code), ("", 1));
+    assert!(refused.stderr.contains("has grants on `*`, `acme`, `beta`"), "{refused:?}");
+    assert!(refused.stderr.contains("--with-grants"), "{refused:?}");
+    assert_eq!(machine.json("grant list").as_array().unwrap().len(), 3);
+    let deleted = machine.json("trust delete ci --with-grants");
+    assert_eq!(deleted, json!({"status": "deleted", "trust": "ci", "grants": 3}));
+    assert_eq!(machine.json("grant list"), json!([]));
+    let explained =
+        machine.run("grant explain --principal oidc:ci --namespace acme --permission download");
+    assert_eq!(explained.code, 1, "{explained:?}");
+    let events = machine.json("audit list");
+    let of_trust: Vec<_> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["event"] == "trust")
+        .map(|event| (event["decision"].as_str().unwrap(), event["about"].as_str().unwrap()))
+        .collect();
+    assert_eq!(of_trust.len(), 2, "{events}");
+}
+
+#[test]
+fn a_file_of_grants_can_name_a_trust_that_exists() {
+    let machine = Machine::with_store();
+    machine.write(
+        "grants.toml",
+        "version = 1\nowns = [\"acme\"]\n\n[[grant]]\nprincipal = \"oidc:ci\"\nnamespace = \"acme\"\npermissions = [\"download\"]\n",
+    );
+    let refused = machine.run("grant apply grants.toml --yes");
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert!(refused.stderr.contains("there is no trust `ci`"), "{refused:?}");
+    machine.done(&format!("trust create ci --issuer {OWN} --claim project_id=74"));
+    let applied = machine.run("grant apply grants.toml --yes");
+    assert_eq!(applied.code, 0, "{applied:?}");
+    assert_eq!(machine.json("grant list")[0]["principal"], "oidc:ci");
+    let shown = machine.json("grant show --principal oidc:ci --namespace acme");
+    assert_eq!(shown["pin"], machine.json("trust show ci")["id"], "{shown}");
+}
