@@ -213,7 +213,7 @@ pub(crate) struct GrantCreate {
 
     /// Confirm that a tag counts in every account that a trust believes
     ///
-    /// Whoever may tag a role in one of these accounts has the grant. Without the flag, a tag names an
+    /// An administrator of any of these accounts can set the tag. Without the flag, a tag names an
     /// account (`account:111122223333/tag:team=data`) or an organizational unit
     /// (`ou:o-a1b2c3d4e5/r-ab12/tag:team=data`). Default: off. Example: `--any-account`
     #[arg(long)]

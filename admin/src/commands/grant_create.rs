@@ -146,8 +146,8 @@ fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandErro
     match principal {
         Principal::AwsGroup(group) if group.is_any_account() && !confirmed => {
             let problem = format!(
-                "`{principal}` applies in every account that a trust believes, so whoever may tag a \
-                 role in one of them has the grant"
+                "`{principal}` applies in every account that a trust believes, and the administrators \
+                 of each of them can set the tag"
             );
             Err(CommandError::refused(problem).hint(format!(
                 "name an account or an organizational unit, as in \

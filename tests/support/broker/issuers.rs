@@ -25,6 +25,7 @@ pub fn terms(issuer: &str, conditions: &[&str]) -> TrustTerms {
         audience: None,
         conditions: conditions.iter().map(|text| Condition::equals(text).unwrap()).collect(),
         max_age: DEFAULT_MAX_AGE,
+        aws: None,
         keys: None,
     }
 }

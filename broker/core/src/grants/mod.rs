@@ -4,6 +4,8 @@
 //! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token. [`delegate()`]
 //! authorises a bearer's change of the grants of others.
 
+#[cfg(test)]
+mod aws_callers;
 mod decide;
 mod delegated;
 mod ending;

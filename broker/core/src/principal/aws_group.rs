@@ -133,8 +133,8 @@ impl AwsGroup {
         }
     }
 
-    /// Returns whether it is a tag that counts in any account. Whoever may tag a role in one of them
-    /// joins the group.
+    /// Returns whether it is a tag that counts in any account. An administrator of any of them can set
+    /// it.
     pub const fn is_any_account(&self) -> bool {
         matches!(self.kind, AwsGroupKind::Tag { scope: TagScope::AnyAccount, .. })
     }

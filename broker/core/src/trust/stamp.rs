@@ -33,7 +33,7 @@ impl TrustStamp {
     }
 
     /// Returns the principal of the trust. It is among the caller's principals, so that an operator can
-    /// revoke everybody that the trust believed.
+    /// revoke all callers of the trust.
     pub fn principal(&self) -> Principal {
         Principal::trust(&self.name)
     }
