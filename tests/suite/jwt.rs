@@ -10,7 +10,7 @@ async fn a_jwt_that_a_trust_believes_gets_a_token_of_the_trust_once() {
     let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
     let (issuer, key) = Issuer::with_key().await;
     let test = test.believing(&issuer);
-    test.trust("ci", &issuer.url(), &["repository_id=74"]).await;
+    test.trust_in("ci", &issuer.url(), &["repository_id=74"]).await;
     test.grant("oidc:ci", "acme", &[Download]).await;
     let jwt = test.jwt(&issuer, json!({"repository_id": "74"})).signed(&key);
     let reply = test.exchange_jwt(&jwt).await;
