@@ -27,6 +27,7 @@ pub fn lookup(name: String) -> Lookup {
 pub struct CheckedResolver {
     lookup: Arc<dyn Fn(String) -> Lookup + Send + Sync>,
     is_allowed: fn(IpAddr) -> bool,
+    port: u16,
 }
 
 impl CheckedResolver {
@@ -35,15 +36,23 @@ impl CheckedResolver {
         lookup: impl Fn(String) -> Lookup + Send + Sync + 'static,
         is_allowed: fn(IpAddr) -> bool,
     ) -> Self {
-        Self { lookup: Arc::new(lookup), is_allowed }
+        Self { lookup: Arc::new(lookup), is_allowed, port: 0 }
+    }
+
+    /// Connects to this port for a URL that names none. For tests; 0 is the port of the scheme.
+    #[must_use]
+    pub fn at_port(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 }
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let (found, is_allowed) = ((self.lookup)(name.as_str().to_owned()), self.is_allowed);
+        let port = self.port;
         Box::pin(async move {
-            let addresses = checked(found.await?, is_allowed)?;
+            let mut addresses = checked(found.await?, is_allowed)?;
+            addresses.iter_mut().for_each(|address| address.set_port(port));
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

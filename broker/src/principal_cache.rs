@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 use crate::metrics::{self, Metrics};
 use crate::shared_failure_mutex::SharedFailureMutex;
 use stile_core::grants::PrincipalState;
-use stile_core::principal::Principal;
+use stile_core::token::Holder;
 use stile_store::{Store, StoreError, StoreErrorKind};
 
 /// The time for which a cached state is fresh, in seconds. After it, every broker has seen a
@@ -47,7 +47,7 @@ impl CachedState {
 /// The cache of principal states of one process.
 #[derive(Debug)]
 pub struct PrincipalCache {
-    entries: Cache<Principal, Arc<CacheEntry>>,
+    entries: Cache<Holder, Arc<CacheEntry>>,
     metrics: Arc<Metrics>,
 }
 
@@ -57,21 +57,21 @@ impl PrincipalCache {
         Self { entries: Cache::new(CAPACITY), metrics }
     }
 
-    /// Returns the state of a token's principal: from the cache for ten seconds, then from the
+    /// Returns the state of a token's holder: from the cache for ten seconds, then from the
     /// store.
     ///
     /// While the store is down, the cached state is used for five minutes.
     pub async fn recent(
         &self,
-        principal: &Principal,
+        holder: &Holder,
         store: &Store,
         now: i64,
     ) -> Result<Arc<PrincipalState>, StoreError> {
-        let entry = match self.entries.get(principal) {
+        let entry = match self.entries.get(holder) {
             Some(entry) => entry,
             None => self
                 .entries
-                .get_or_insert_with(principal, || Ok::<_, std::convert::Infallible>(Arc::default()))
+                .get_or_insert_with(holder, || Ok::<_, std::convert::Infallible>(Arc::default()))
                 .unwrap_or_default(),
         };
         if let Some(cached) = entry.cached().filter(|cached| cached.younger_than(FRESH, now)) {
@@ -96,8 +96,7 @@ impl PrincipalCache {
             ));
         }
         self.metrics.missed(metrics::Cache::Principals);
-        let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
-        match (store.principal_state(principals).await, usable) {
+        match (store.principal_state(holder.principals()).await, usable) {
             (Ok(state), _) => {
                 let state = Arc::new(state);
                 *entry.cached.write().unwrap_or_else(PoisonError::into_inner) =
@@ -150,6 +149,7 @@ impl CacheEntry {
 mod tests {
     use super::*;
     use crate::metrics::unread;
+    use stile_core::principal::Principal;
     use stile_store::EmbeddedDeadlines;
 
     #[tokio::test]
@@ -162,7 +162,8 @@ mod tests {
         for n in 0..500 {
             let principal =
                 Principal::parse_stored(&format!("aws:111122223333:role/r{n}")).unwrap();
-            principal_cache.recent(&principal, &store, 0).await.unwrap();
+            let holder = Holder::plain(principal);
+            principal_cache.recent(&holder, &store, 0).await.unwrap();
         }
         assert!(principal_cache.entries.len() <= 50, "{}", principal_cache.entries.len());
         assert!(PrincipalCache::new(unread()).entries.capacity() <= CAPACITY as u64);

@@ -14,7 +14,7 @@ async fn started() -> Option<(TestBroker, Issuer, SigningKey)> {
     let test = TestBroker::start_on(super::BACKEND).await?;
     let (issuer, key) = Issuer::with_key().await;
     let test = test.believing(&issuer);
-    test.trust("ci", &issuer.url(), &["repository_id=74"]).await;
+    test.trust_in("ci", &issuer.url(), &["repository_id=74"]).await;
     test.grant("oidc:ci", "acme", &[Download]).await;
     Some((test, issuer, key))
 }

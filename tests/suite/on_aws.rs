@@ -11,6 +11,8 @@ mod audit_api;
 mod audit_heads;
 #[path = "audit_secrets.rs"]
 mod audit_secrets;
+#[path = "aws_jwt.rs"]
+mod aws_jwt;
 #[path = "bearer.rs"]
 mod bearer;
 #[path = "corpus.rs"]

@@ -120,7 +120,9 @@ pub(crate) struct PrincipalArgs {
     /// The ARN of the role or user
     ///
     /// Required. `--principal` also accepts a permission set (`sso:111122223333/Admin`) or all roles and
-    /// users of an account (`account:111122223333`).
+    /// users of an account (`account:111122223333`). With AWS's own JWTs only, it is an organization
+    /// (`org:o-a1b2c3d4e5`), an organizational unit (`ou:o-a1b2c3d4e5/r-ab12/ou-ab12-11111111`) or a tag
+    /// (`account:111122223333/tag:team=data`).
     /// Example: `--role-arn arn:aws:iam::111122223333:role/deploy`
     #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
     pub(crate) principal: String,
@@ -202,11 +204,20 @@ pub(crate) struct GrantCreate {
     #[arg(long)]
     pub(crate) no_pin: bool,
 
-    /// Confirm a grant on `*`, or to a whole account
+    /// Confirm a grant on `*`, to a whole account, or to an organization, an organizational unit or a
+    /// tag
     ///
     /// Default: off. Example: `--yes`
     #[arg(long)]
     pub(crate) yes: bool,
+
+    /// Confirm that a tag counts in every account that a trust believes
+    ///
+    /// An administrator of any of these accounts can set the tag. Without the flag, a tag names an
+    /// account (`account:111122223333/tag:team=data`) or an organizational unit
+    /// (`ou:o-a1b2c3d4e5/r-ab12/tag:team=data`). Default: off. Example: `--any-account`
+    #[arg(long)]
+    pub(crate) any_account: bool,
 }
 
 impl GrantCreate {

@@ -20,6 +20,9 @@ pub(crate) enum TrustVerb {
     /// `repository_id` for GitHub Actions and `project_id` for GitLab. Prefer ids to names, which
     /// another owner can have later.
     ///
+    /// With `--aws-account` or `--aws-org`, it believes AWS's own JWTs (`sts:GetWebIdentityToken`). The
+    /// caller is then the role or user that the JWT names, and has its grants.
+    ///
     /// Example: `stile-admin trust create release-ci --data /var/lib/stile
     /// --issuer https://token.actions.githubusercontent.com
     /// --claim repository_id=74128573 --claim ref=refs/heads/main`
@@ -77,7 +80,7 @@ pub(crate) struct TrustConditions {
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("conditions").multiple(true).required(true)
-    .args(["equals", "prefix", "contains"]))]
+    .args(["equals", "prefix", "contains", "aws_account", "aws_org"]))]
 pub(crate) struct TrustCreate {
     /// The name, such as `release-ci`
     #[arg(value_name = "NAME")]
@@ -85,12 +88,36 @@ pub(crate) struct TrustCreate {
 
     /// The issuer, exactly as the claim `iss` says it
     ///
-    /// Example: `--issuer https://gitlab.com`
-    #[arg(long, value_name = "URL")]
-    pub(crate) issuer: String,
+    /// Required, except with `--aws-org`. Example: `--issuer https://gitlab.com`
+    #[arg(long, value_name = "URL", required_unless_present = "aws_org")]
+    pub(crate) issuer: Option<String>,
 
     #[command(flatten)]
     pub(crate) conditions: TrustConditions,
+
+    /// Believe the roles and users of this AWS account, by AWS's own JWTs
+    ///
+    /// `--issuer` is the issuer of the account, which
+    /// `aws iam get-outbound-web-identity-federation-info` shows. A broker asks no other issuer.
+    /// Default: none. Example: `--aws-account 111122223333`
+    #[arg(long, value_name = "ID", conflicts_with = "aws_org")]
+    pub(crate) aws_account: Option<String>,
+
+    /// Believe the roles and users of all accounts of this organization, by AWS's own JWTs
+    ///
+    /// Each account has an issuer of its own, of the form `https://ID.tokens.sts.global.api.aws`. A
+    /// broker asks each of them for its keys.
+    /// Default: none. Example: `--aws-org o-a1b2c3d4e5`
+    #[arg(long, value_name = "ID", conflicts_with_all = ["issuer", "jwks"])]
+    pub(crate) aws_org: Option<String>,
+
+    /// Accept such callers although a unique id is pinned for them
+    ///
+    /// AWS's JWT does not say the unique id of a role. So a role that someone deletes and creates again
+    /// has the grants of the first one. Without the flag, the broker refuses a role with a pin.
+    /// Default: off. Example: `--without-pin`
+    #[arg(long)]
+    pub(crate) without_pin: bool,
 
     /// The audience of the JWTs: their claim `aud`
     ///
@@ -161,6 +188,18 @@ pub(crate) struct TrustUpdate {
     /// Default: off. Example: `--no-jwks`
     #[arg(long, conflicts_with = "jwks")]
     pub(crate) no_jwks: bool,
+
+    /// Whether callers of AWS are accepted although a unique id is pinned for them
+    ///
+    /// Default: unchanged. Example: `--without-pin`, `--without-pin=false`
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(crate) without_pin: Option<bool>,
 
     #[command(flatten)]
     pub(crate) store: StoreTarget,

@@ -153,12 +153,18 @@ impl GrantBackend for ApiBackend<'_> {
     }
 
     fn check(&self, changes: &[Change]) -> Result<(), CommandError> {
-        let of_account = |change: &&Change| matches!(change.principal(), Principal::Account(_));
-        match changes.iter().find(of_account) {
+        let of_many = |change: &&Change| {
+            matches!(change.principal(), Principal::Account(_) | Principal::AwsGroup(_))
+        };
+        match changes.iter().find(of_many) {
             None => Ok(()),
             Some(change) => Err(operators_only(&format!(
-                "changes the grant of `{}`, which is a whole account",
-                change.principal()
+                "changes the grant of `{}`, which is {}",
+                change.principal(),
+                match change.principal() {
+                    Principal::Account(_) => "a whole account",
+                    _ => "a group of AWS callers",
+                }
             ))),
         }
     }

@@ -16,6 +16,7 @@ use stile_store::{
     Leased, ListedGrants, NewGrant, StoreError, StoreErrorKind, Updated,
 };
 
+use super::grant_create::OF_AWS;
 use super::grant_text::GrantLine;
 use super::{OpenStore, event, record};
 use crate::error::CommandError;
@@ -248,7 +249,8 @@ impl GrantBackend for StoreBackend<'_> {
             Created::Exists { .. }
             | Created::DiffersByCase(_)
             | Created::PinnedOtherwise(_)
-            | Created::NoTrust => Outcome::Conflict,
+            | Created::NoTrust
+            | Created::TrustOfAws => Outcome::Conflict,
             Created::TooMany => Outcome::Full,
         })?;
         let created = match created {
@@ -270,6 +272,7 @@ impl GrantBackend for StoreBackend<'_> {
             Created::NoTrust => {
                 format!("there is no trust `{}`", wanted.principal.name().unwrap_or_default())
             }
+            Created::TrustOfAws => OF_AWS.to_owned(),
             Created::TooMany => format!("the principal has the maximum of {MAX_GRANTS} grants"),
         };
         Ok(Made::Conflict(why))

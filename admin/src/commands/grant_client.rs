@@ -419,6 +419,9 @@ impl RemoteTarget {
         if matches!(principal, Principal::Account(_)) {
             return Err(operators_only("changes grants of a whole account"));
         }
+        if matches!(principal, Principal::AwsGroup(_)) {
+            return Err(operators_only("changes grants of a group of AWS callers"));
+        }
         match namespace {
             GrantNamespace::One(namespace) => Ok(Self { principal, namespace: namespace.clone() }),
             GrantNamespace::All => Err(operators_only("changes grants on all namespaces (`*`)")),

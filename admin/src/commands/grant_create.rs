@@ -34,6 +34,7 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
     let is_past = end.is_some_and(|end| end <= context.now);
     match args.at.chosen()? {
         ChosenTarget::Store(target) => {
+            any_account(&principal, args.any_account)?;
             if !args.yes {
                 confirmed(&principal, typed.needs_confirmation, &namespace)?;
             }
@@ -86,7 +87,8 @@ async fn create_in_store(
         Created::Exists { .. }
         | Created::DiffersByCase(_)
         | Created::PinnedOtherwise(_)
-        | Created::NoTrust => Outcome::Conflict,
+        | Created::NoTrust
+        | Created::TrustOfAws => Outcome::Conflict,
         Created::TooMany => Outcome::Full,
     })? {
         Created::Done { grant, new_namespace } => {
@@ -125,10 +127,34 @@ async fn create_in_store(
                 "create it first with `{create} {name} --issuer URL --claim NAME=VALUE`"
             )))
         }
+        Created::TrustOfAws => Err(CommandError::refused(OF_AWS).hint(
+            "grant to the ARN of a role or user, or to an account, an organization or a tag",
+        )),
         Created::TooMany => Err(CommandError::refused(format!(
             "`{principal}` has the maximum of {MAX_GRANTS} grants"
         ))
         .hint("create a grant on `*`, which means all namespaces")),
+    }
+}
+
+/// Why a trust in AWS has no grants.
+pub(super) const OF_AWS: &str =
+    "the trust believes callers of AWS, which have their own principals, so its name has no grants";
+
+/// Refuses a tag that counts in every account, unless the operator confirmed exactly that.
+fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {
+    match principal {
+        Principal::AwsGroup(group) if group.is_any_account() && !confirmed => {
+            let problem = format!(
+                "`{principal}` applies in every account that a trust believes, and the administrators \
+                 of each of them can set the tag"
+            );
+            Err(CommandError::refused(problem).hint(format!(
+                "name an account or an organizational unit, as in \
+                 `account:111122223333/{principal}`, or add `--any-account` to confirm"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -138,6 +164,10 @@ fn confirmed(
     namespace: &GrantNamespace,
 ) -> Result<(), CommandError> {
     let hint = "add `--yes` to confirm";
+    if let Principal::AwsGroup(group) = principal {
+        let problem = format!("`{principal}` means {}", group.whom());
+        return Err(CommandError::refused(problem).hint(hint));
+    }
     if whole_account {
         let account = principal.aws().map_or("", AwsPrincipal::account);
         let problem = format!("`{principal}` means all roles and users of account `{account}`");

@@ -25,7 +25,8 @@ pub(super) fn unique_id(principal: &Principal, text: &str) -> Result<UniqueId, C
         Principal::PermissionSet(_)
         | Principal::Account(_)
         | Principal::Trust(_)
-        | Principal::Service(_) => "",
+        | Principal::Service(_)
+        | Principal::AwsGroup(_) => "",
     };
     let wrong = || {
         CommandError::usage(format!(
@@ -77,7 +78,10 @@ pub(super) fn lookup(principal: &Principal) -> String {
         Principal::Trust(_) | Principal::Service(_) => {
             format!("`stile-admin trust show {name}` shows it")
         }
-        Principal::Role(_) | Principal::PermissionSet(_) | Principal::Account(_) => {
+        Principal::Role(_)
+        | Principal::PermissionSet(_)
+        | Principal::Account(_)
+        | Principal::AwsGroup(_) => {
             format!("`aws iam get-role --role-name {name} --query Role.RoleId` shows it")
         }
     }

@@ -10,8 +10,8 @@ use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::principal::{LocalName, Principal};
 use stile_core::trust::{
-    Condition, ConditionError, DEFAULT_MAX_AGE, IssuerUrl, MAX_TRUSTS, NamedOwner, PublicIssuer,
-    Rule, TermsError, Trust, TrustTerms, issuer_keys,
+    AwsAccounts, AwsCallers, Condition, ConditionError, DEFAULT_MAX_AGE, IssuerUrl, MAX_TRUSTS,
+    NamedOwner, PublicIssuer, Rule, TermsError, Trust, TrustTerms, aws_issuers, issuer_keys,
 };
 use stile_store::{TrustChange, TrustCreated, TrustUpdated};
 use terraform_credentials_stile::message::one_line;
@@ -41,8 +41,16 @@ pub(crate) async fn run(context: &Context, verb: TrustVerb) -> CommandResult {
 
 async fn create(context: &Context, args: TrustCreate) -> Result<(), CommandError> {
     let name = name_of(&args.name)?;
+    let aws = aws_callers(&args)?;
     let terms = TrustTerms {
-        issuer: issuer(&args.issuer)?,
+        issuer: match (&args.issuer, &aws) {
+            (Some(text), _) => issuer(text)?,
+            (None, Some(AwsCallers { of: AwsAccounts::Organization(partition, _), .. })) => {
+                aws_issuers(*partition).ok_or_else(|| refused(&TermsError::NoAwsIssuer))?
+            }
+            (None, _) => return Err(CommandError::usage("`--issuer` is missing")),
+        },
+        aws,
         audience: args.audience,
         conditions: conditions(&args.conditions)?,
         max_age: args.max_age.as_deref().map_or(Ok(DEFAULT_MAX_AGE), max_age)?,
@@ -62,8 +70,12 @@ async fn create(context: &Context, args: TrustCreate) -> Result<(), CommandError
     })? {
         TrustCreated::Done(trust) => {
             by_name_only(&trust);
+            let believes = match &trust.aws {
+                None => format!("which is the principal `oidc:{name}`"),
+                Some(_) => "whose callers are roles and users of AWS".to_owned(),
+            };
             context.output.outcome(
-                format_args!("created the trust `{name}`, which is the principal `oidc:{name}`"),
+                format_args!("created the trust `{name}`, {believes}"),
                 &with_status("created", &trust),
             )
         }
@@ -94,6 +106,7 @@ async fn update(context: &Context, args: TrustUpdate) -> Result<(), CommandError
         audience: args.audience.map(Some).or(args.no_audience.then_some(None)),
         conditions: (!conditions.is_empty()).then_some(conditions),
         max_age: args.max_age.as_deref().map(max_age).transpose()?,
+        without_pin: args.without_pin,
         keys: match args.jwks.as_deref() {
             Some(file) => Some(Some(keys(file)?)),
             None => args.no_jwks.then_some(None),
@@ -167,9 +180,13 @@ async fn show(context: &Context, args: TrustOne) -> Result<(), CommandError> {
     let trust = store.trust(&operator, &name).await?;
     let trust = trust.ok_or_else(|| absent(&name, &args.store))?;
     let host = || "the registry's host".to_owned();
+    let principal = match &trust.aws {
+        None => trust.principal().to_string(),
+        Some(_) => "the role or user of AWS that the JWT names".to_owned(),
+    };
     let mut lines = vec![
         ("trust", name.to_string()),
-        ("principal", trust.principal().to_string()),
+        ("principal", principal),
         ("id", trust.id.as_str().to_owned()),
         ("revision", trust.revision.to_string()),
         ("issuer", trust.issuer.to_string()),
@@ -235,9 +252,14 @@ fn refused(error: &TermsError) -> CommandError {
     match error {
         TermsError::NoOwner(public) => refused
             .hint(format!("add `--claim {}=ID`", public.ids.first().copied().unwrap_or("sub"))),
+        TermsError::NoAwsIssuer => refused.hint(
+            "`aws iam get-outbound-web-identity-federation-info` shows the issuer of an account",
+        ),
         TermsError::NoCondition => refused.hint("add `--claim NAME=VALUE`"),
         TermsError::TooManyConditions
         | TermsError::SameClaim(_)
+        | TermsError::RequestTags
+        | TermsError::KeysOfOrganization
         | TermsError::Audience
         | TermsError::MaxAge => refused,
     }
@@ -258,14 +280,39 @@ fn by_name_only(trust: &Trust) {
     ));
 }
 
-/// Returns the conditions as flags.
+/// Returns which callers of AWS the trust believes, if the flags say so.
+fn aws_callers(args: &TrustCreate) -> Result<Option<AwsCallers>, CommandError> {
+    let parse = |flag: &str, text: &str, parsed: Option<AwsAccounts>| {
+        let wrong = || CommandError::usage(format!("`--{flag} {}` is not one", one_line(text)));
+        parsed.ok_or_else(|| {
+            wrong().hint("an account has 12 digits, and an organization is like `o-a1b2c3d4e5`")
+        })
+    };
+    let of = match (&args.aws_account, &args.aws_org) {
+        (Some(text), _) => Some(parse("aws-account", text, AwsAccounts::account(text))?),
+        (None, Some(text)) => Some(parse("aws-org", text, AwsAccounts::organization(text))?),
+        (None, None) if args.without_pin => {
+            return Err(CommandError::usage("`--without-pin` is for callers of AWS")
+                .hint("add `--aws-account ID` or `--aws-org ID`"));
+        }
+        (None, None) => None,
+    };
+    Ok(of.map(|of| AwsCallers { of, without_pin: args.without_pin }))
+}
+
+/// Returns the conditions as flags, and the callers of AWS.
 fn flags(trust: &Trust) -> Vec<String> {
     let flag = |condition: &Condition| match condition.rule {
         Rule::Equals(_) => format!("--claim {condition}"),
         Rule::Prefix(_) => format!("--claim-prefix {condition}"),
         Rule::Contains(_) => format!("--claim-contains {condition}"),
     };
-    trust.conditions.iter().map(flag).map(|flag| one_line(&flag)).collect()
+    let aws = trust.aws.iter().flat_map(|aws| {
+        let flags = aws.to_string();
+        flags.split(' ').map(|flag| format!("--{}", flag.replacen('=', " ", 1))).collect::<Vec<_>>()
+    });
+    let conditions = trust.conditions.iter().map(flag).map(|flag| one_line(&flag));
+    aws.chain(conditions).collect()
 }
 
 /// Returns a trust as JSON, with the status of the command.
@@ -288,6 +335,7 @@ fn object(trust: &Trust) -> Value {
     json!({
         "trust": trust.name.as_str(), "principal": trust.principal(), "id": trust.id.as_str(),
         "revision": trust.revision, "issuer": trust.issuer.as_str(), "audience": trust.audience,
+        "aws": trust.aws.as_ref().map(ToString::to_string),
         "conditions": trust.conditions.iter().map(condition).collect::<Vec<_>>(),
         "max_age": trust.max_age, "own_keys": trust.keys.is_none(),
         "created_by": trust.created_by, "created_at": rfc3339(trust.created_at),

@@ -228,7 +228,7 @@ impl Change {
     }
 
     /// Returns why the change needs a confirmation on the command line, as `grant create` does: it
-    /// gives something to a whole account, or on every namespace.
+    /// gives something to a whole account or a group of AWS callers, or on every namespace.
     pub(crate) fn confirmation_reason(&self) -> Option<String> {
         match self {
             Self::Delete(_) => None,
@@ -238,6 +238,9 @@ impl Change {
                     self.principal(),
                     account.account()
                 )),
+                (Principal::AwsGroup(group), _) => {
+                    Some(format!("`{}` means {}", self.principal(), group.whom()))
+                }
                 (_, GrantNamespace::All) => {
                     Some("a grant on `*` applies to all current and future namespaces".to_owned())
                 }

@@ -2,8 +2,8 @@
 
 use stile_protocol::region::Partition;
 
-use crate::principal::{CallerArnError, Principal, UniqueId, parse_caller_arn};
-use crate::trust::Trust;
+use crate::principal::{CallerArnError, Principal, ShownId, UniqueId, parse_caller_arn};
+use crate::trust::{AwsCaller, Trust, TrustStamp, shown_id};
 
 /// How far the clock of the signer of a proof may be ahead of the broker's, in seconds, inclusive.
 pub const PROOF_MAX_AHEAD: i64 = 120;
@@ -42,6 +42,9 @@ pub struct Identity {
     subject: String,
     unique_id: Option<UniqueId>,
     trust_revision: Option<i64>,
+    trust: Option<TrustStamp>,
+    aws: Option<AwsCaller>,
+    groups: Vec<Principal>,
     session: Option<String>,
 }
 
@@ -91,6 +94,9 @@ impl Identity {
             subject: arn.to_owned(),
             unique_id: Some(unique_id),
             trust_revision: None,
+            trust: None,
+            aws: None,
+            groups: Vec::new(),
             session: caller.session_name,
         })
     }
@@ -104,8 +110,45 @@ impl Identity {
             subject: subject.to_owned(),
             unique_id: Some(trust.id.clone()),
             trust_revision: Some(trust.revision),
+            trust: None,
+            aws: None,
+            groups: Vec::new(),
             session: None,
         }
+    }
+
+    /// Creates the identity of a role or user whose verified JWT of AWS a trust believes. The JWT shows
+    /// no unique id.
+    pub fn from_aws(trust: TrustStamp, caller: AwsCaller, subject: &str) -> Self {
+        let trusted = trust.principal();
+        Self {
+            principals: caller.arn().principals().cloned().chain([trusted]).collect(),
+            issuer: Issuer::Trust,
+            subject: subject.to_owned(),
+            unique_id: None,
+            trust_revision: None,
+            trust: Some(trust),
+            aws: Some(caller),
+            groups: Vec::new(),
+            session: None,
+        }
+    }
+
+    /// Adds those of the principals that are groups of the caller, of which a token names at most
+    /// [`MAX_GROUPS`](crate::token::MAX_GROUPS).
+    #[must_use]
+    pub fn in_groups(mut self, known: &[Principal], most: usize) -> Self {
+        if let Some(caller) = &self.aws {
+            let mut groups: Vec<Principal> = caller.organization().into_iter().collect();
+            groups.extend(caller.groups_among(known));
+            groups.sort();
+            groups.dedup();
+            // The organization sorts first, then its units and the tags.
+            groups.truncate(most);
+            self.principals.extend(groups.iter().cloned());
+            self.groups = groups;
+        }
+        self
     }
 
     /// Returns the caller's own principal: a role or a user.
@@ -117,7 +160,8 @@ impl Identity {
         &self.principals[0]
     }
 
-    /// Returns every principal whose grants apply to this caller: at most three, its own first.
+    /// Returns every principal whose grants or revocation matter for this caller, its own first: at most
+    /// three, and for a caller with a JWT of AWS its groups and its trust.
     pub fn principals(&self) -> &[Principal] {
         &self.principals
     }
@@ -139,9 +183,29 @@ impl Identity {
         self.unique_id.as_ref()
     }
 
+    /// Returns what the authentication showed of the unique id.
+    pub fn shown_id(&self) -> ShownId<'_> {
+        shown_id(self.unique_id.as_ref(), self.trust.as_ref())
+    }
+
     /// Returns the revision of the trust that believed the caller, if one did.
     pub const fn trust_revision(&self) -> Option<i64> {
         self.trust_revision
+    }
+
+    /// Returns the trust that believed the caller's JWT of AWS, if that is how it came.
+    pub const fn trust(&self) -> Option<&TrustStamp> {
+        self.trust.as_ref()
+    }
+
+    /// Returns what the caller's JWT of AWS says, if that is how it came.
+    pub const fn aws(&self) -> Option<&AwsCaller> {
+        self.aws.as_ref()
+    }
+
+    /// Returns the groups of the caller.
+    pub fn groups(&self) -> &[Principal] {
+        &self.groups
     }
 
     /// Returns the session name, for the audit log only: the caller can choose any name.

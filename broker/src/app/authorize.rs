@@ -94,7 +94,7 @@ pub async fn authenticate(
     event.bearer(&claims);
     let state = broker
         .principal_cache
-        .recent(claims.principal(), &broker.store, now)
+        .recent(&claims.holder(), &broker.store, now)
         .await
         .map_err(AuthenticateError::Store)?;
     confirm(broker, &opened, &state, now).await?;
@@ -130,9 +130,7 @@ impl Bearer {
     pub async fn current(&self, broker: &Broker) -> Result<Self, AuthenticateError> {
         let now = broker.clock.now();
         let opened = broker.tokens.open(self.token.expose_secret(), &broker.store, now).await?;
-        let principal = opened.claims.principal();
-        let principals = std::iter::once(principal.clone()).chain(principal.aliases()).collect();
-        let state = broker.store.principal_state(principals).await;
+        let state = broker.store.principal_state(opened.claims.holder().principals()).await;
         let state = Arc::new(state.map_err(AuthenticateError::Store)?);
         confirm(broker, &opened, &state, now).await?;
         let now = broker.tokens.monotonic(now);

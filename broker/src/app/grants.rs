@@ -70,6 +70,9 @@ pub enum GrantsError {
     /// The principal is a trust, and there is none of that name.
     #[error("there is no trust for `{0}`")]
     NoTrust(Principal),
+    /// The principal is a trust in AWS.
+    #[error("`{0}` believes callers of AWS, which have their own principals, so it has no grants")]
+    TrustOfAws(Principal),
     /// An earlier trust of that name has the pin of its grants.
     #[error("`{0}` was deleted and recreated after it was granted")]
     TrustRecreated(Principal),
@@ -232,6 +235,10 @@ pub async fn create(
         DelegatedCreation::NoTrust => {
             event.outcome(Outcome::Conflict);
             Err(GrantsError::NoTrust(principal))
+        }
+        DelegatedCreation::TrustOfAws => {
+            event.outcome(Outcome::Conflict);
+            Err(GrantsError::TrustOfAws(principal))
         }
         DelegatedCreation::TrustRecreated => {
             event.outcome(Outcome::Conflict);

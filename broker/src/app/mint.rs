@@ -15,9 +15,9 @@ use crate::authn::sigv4::{AnswerError, FlightRole, Leader, SourceNetwork, StsErr
 use crate::tokens::KeyError;
 use stile_core::audit::Event;
 use stile_core::grants::{Refusal, entitle};
-use stile_core::identity::Authenticated;
+use stile_core::identity::{Authenticated, Identity};
 use stile_core::principal::LocalName;
-use stile_core::token::Claims;
+use stile_core::token::{Claims, MAX_GROUPS};
 use stile_store::{SingleUseOutcome, StoreError};
 
 /// A new token and its claims.
@@ -176,6 +176,7 @@ async fn mint(
     event: &mut Event,
 ) -> Result<Minted, MintError> {
     let Authenticated { identity, single_use } = authenticated;
+    let identity = with_groups(broker, identity).await?;
     let (state, fetched) = broker.store.principal_at_mint(identity.principals().to_vec()).await?;
     broker.metrics.revocations_read(now);
     // A key that an operator removed must not mint: no broker could open the token.
@@ -206,6 +207,14 @@ async fn mint(
     event.minted(&claims);
     let notices = notices(broker, &claims, &entitlement, &state, fetched, now).await;
     Ok(Minted { token, claims, notices })
+}
+
+/// Adds the groups of a caller with a JWT of AWS that have grants or are revoked. For any other caller
+/// it reads nothing.
+async fn with_groups(broker: &Broker, identity: Identity) -> Result<Identity, StoreError> {
+    let Some(caller) = identity.aws() else { return Ok(identity) };
+    let known = broker.store.aws_groups(&caller.group_starts()).await?;
+    Ok(identity.in_groups(&known, MAX_GROUPS))
 }
 
 /// Returns the enabled region of this name.

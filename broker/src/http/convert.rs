@@ -143,6 +143,10 @@ impl ApiError {
                 principal.flag(),
                 principal.display_name()
             )),
+            Refusal::NoUniqueId { principal } => error.hint(format!(
+                "sign in as `{}` with a signed request (`proof = \"sigv4\"`), or ask an operator for a trust with `--without-pin`",
+                principal.display_name()
+            )),
             Refusal::TrustChanged { .. } => error.hint("try again with a new JWT"),
             Refusal::Revoked { principal, .. } => error.hint(format!(
                 "ask an operator for `stile-admin token lift --principal {}`",

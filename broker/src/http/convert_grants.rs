@@ -34,6 +34,8 @@ impl ApiError {
                 .hint("delete grants that nobody needs, or ask an operator"),
             GrantsError::NoTrust(_) => Self::new(ErrorCode::Conflict, message)
                 .hint("ask an operator for `stile-admin trust create`"),
+            GrantsError::TrustOfAws(_) => Self::new(ErrorCode::Conflict, message)
+                .hint("grant to the role or user that the JWT of AWS names"),
             GrantsError::TrustRecreated(principal) => Self::new(ErrorCode::Conflict, message).hint(
                 format!("ask an operator for `stile-admin grant repin --principal {principal}`"),
             ),
@@ -60,7 +62,7 @@ impl ApiError {
             DelegationRefusal::Ended(_) => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("set a later `expires_at`, or delete the grant"),
             DelegationRefusal::NoPermission => Self::new(ErrorCode::InvalidRequest, message),
-            DelegationRefusal::AllNamespaces | DelegationRefusal::Account(_) => {
+            DelegationRefusal::AllNamespaces | DelegationRefusal::Account(_) | DelegationRefusal::Group(_) => {
                 Self::new(ErrorCode::NoGrant, message).hint(OPERATOR)
             }
             DelegationRefusal::ListsAllNamespaces => Self::new(ErrorCode::NoGrant, message)

@@ -55,6 +55,11 @@ impl ApiError {
                 ErrorCode::JwtNotTrusted,
                 "compare the claims of the JWT with `stile-admin trust show NAME`".to_owned(),
             ),
+            JwtRefusal::NoCallerOfAws(_) => (
+                ErrorCode::JwtNotTrusted,
+                "request the JWT as a role or user, without `SubjectMode`, in an account that the trust believes"
+                    .to_owned(),
+            ),
             JwtRefusal::Ambiguous => (
                 ErrorCode::AmbiguousTrust,
                 "choose one with the parameter `trust`, or make the conditions of the trusts exclude each other"

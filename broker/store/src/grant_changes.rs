@@ -44,6 +44,8 @@ pub enum Created {
     PinnedOtherwise(Pin),
     /// The principal is a trust, and there is none of that name.
     NoTrust,
+    /// The principal is a trust that believes callers of AWS, which have principals of their own.
+    TrustOfAws,
 }
 
 /// The result of changing a grant.
@@ -143,6 +145,8 @@ pub enum DelegatedCreation {
     NamespaceFull(usize),
     /// The principal is a trust, and there is none of that name.
     NoTrust,
+    /// The principal is a trust that believes callers of AWS, which have principals of their own.
+    TrustOfAws,
     /// Another trust of that name had grants, and an operator has not removed its pin.
     TrustRecreated,
     /// The records of the decision have changed since it, so the bearer must decide again.

@@ -1,7 +1,7 @@
 //! What operators choose of trusts, and the results of their changes.
 
 use stile_core::principal::LocalName;
-use stile_core::trust::{Condition, IssuerUrl, TermsError, Trust, TrustTerms};
+use stile_core::trust::{AwsCallers, Condition, IssuerUrl, TermsError, Trust, TrustTerms};
 
 /// A change of a trust. What is `None` does not change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct TrustChange {
     pub conditions: Option<Vec<Condition>>,
     /// The new age, in seconds.
     pub max_age: Option<i64>,
+    /// Whether the trust gives up pins, if it believes callers of AWS. Which ones never changes.
+    pub without_pin: Option<bool>,
     /// The new keys; `Some(None)` for the issuer's own.
     pub keys: Option<Option<String>>,
 }
@@ -22,12 +24,16 @@ impl TrustChange {
     /// Returns the terms after the change.
     #[must_use]
     pub fn after(&self, before: TrustTerms) -> TrustTerms {
-        let Self { issuer, audience, conditions, max_age, keys } = self.clone();
+        let Self { issuer, audience, conditions, max_age, without_pin, keys } = self.clone();
+        let aws = before
+            .aws
+            .map(|aws| AwsCallers { without_pin: without_pin.unwrap_or(aws.without_pin), ..aws });
         TrustTerms {
             issuer: issuer.unwrap_or(before.issuer),
             audience: audience.unwrap_or(before.audience),
             conditions: conditions.unwrap_or(before.conditions),
             max_age: max_age.unwrap_or(before.max_age),
+            aws,
             keys: keys.unwrap_or(before.keys),
         }
     }

@@ -25,6 +25,7 @@ pub fn terms(issuer: &str, conditions: &[&str]) -> TrustTerms {
         audience: None,
         conditions: conditions.iter().map(|text| Condition::equals(text).unwrap()).collect(),
         max_age: DEFAULT_MAX_AGE,
+        aws: None,
         keys: None,
     }
 }
@@ -48,7 +49,7 @@ impl TestBroker {
     }
 
     /// Creates a trust in the issuer, with conditions `CLAIM=VALUE`.
-    pub async fn trust(&self, name: &str, issuer: &str, conditions: &[&str]) -> Trust {
+    pub async fn trust_in(&self, name: &str, issuer: &str, conditions: &[&str]) -> Trust {
         self.trust_with(name, terms(issuer, conditions)).await
     }
 
@@ -65,6 +66,11 @@ impl TestBroker {
     /// Returns a JWT of the issuer for this registry, with these claims, not signed yet.
     pub fn jwt(&self, issuer: &Issuer, claims: Value) -> Jwt {
         issuer.jwt(&format!("https://{}", self.audience), self.time(), claims)
+    }
+
+    /// Returns a JWT of any issuer for this registry, with these claims, not signed yet.
+    pub fn jwt_of(&self, issuer: &str, claims: Value) -> Jwt {
+        Jwt::new(issuer, &format!("https://{}", self.audience), self.time(), claims)
     }
 
     /// Exchanges a JWT for a token, as RFC 8693 says.

@@ -27,6 +27,7 @@ pub fn trust_terms(issuer: &str, claim: &str) -> TrustTerms {
         audience: None,
         conditions: vec![Condition::equals(claim).unwrap()],
         max_age: DEFAULT_MAX_AGE,
+        aws: None,
         keys: None,
     }
 }

@@ -31,6 +31,13 @@ use crate::time_limits;
 /// The host name of the issuer, which no DNS server knows.
 pub const ISSUER: &str = "issuer.example";
 
+/// The host names of AWS's issuers of two accounts. A client of a test finds the issuer there, at its
+/// own port.
+pub const AWS_HOSTS: [&str; 2] = [
+    "a1d2b0fd-1177-4468-9351-2f0123456723.tokens.sts.global.api.aws",
+    "b1d2b0fd-1177-4468-9351-2f0123456723.tokens.sts.global.api.aws",
+];
+
 /// The paths of the two documents.
 pub const DISCOVERY: &str = "/.well-known/openid-configuration";
 /// See [`DISCOVERY`].
@@ -89,7 +96,7 @@ impl Issuer {
     /// and `localhost`.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let names = [ISSUER, "127.0.0.1", "localhost"];
+        let names = [ISSUER, "127.0.0.1", "localhost", AWS_HOSTS[0], AWS_HOSTS[1]];
         let files = DevCa::new(system_time()).write(folder.path(), &names);
         let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), Some(files.tls()))
             .await
@@ -175,7 +182,7 @@ impl Issuer {
             lookup,
             is_allowed,
             &private,
-            &self.authority,
+            (&self.authority, self.port),
             timeout,
             calls.clone(),
         )

@@ -258,7 +258,8 @@ impl Explained {
 /// Returns whether the command is for a registry, whose API does not change such a grant.
 fn only_operators(at: &AnyTarget, principal: &Principal, namespace: &GrantNamespace) -> bool {
     let by_api = matches!(at.chosen(), Ok(ChosenTarget::Registry(_)));
-    by_api && (matches!(principal, Principal::Account(_)) || *namespace == GrantNamespace::All)
+    let of_many = matches!(principal, Principal::Account(_) | Principal::AwsGroup(_));
+    by_api && (of_many || *namespace == GrantNamespace::All)
 }
 
 /// Returns a grant as JSON. A registry does not show the origin of each grant.

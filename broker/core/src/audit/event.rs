@@ -18,7 +18,7 @@ use crate::package::source::{ModuleSource, ObjectAddress};
 use crate::package::{PackageAddress, Version};
 use crate::principal::{LocalName, Principal};
 use crate::token::{Claims, TokenId};
-use crate::trust::{Trust, TrustTerms};
+use crate::trust::{Trust, TrustStamp, TrustTerms};
 use crate::webhook::WebhookName;
 
 use super::names::{Kind, Outcome};
@@ -91,6 +91,8 @@ macro_rules! with_fields {
             unique_id = $event.unique_id.as_deref(),
             subject = $event.subject.as_deref(),
             region = $event.region,
+            believed_by = $event.believed_by.as_ref().map(Principal::as_str),
+            workload = $event.workload.as_deref(),
             token_id = $event.token_id.as_deref(),
             client = $event.client.as_deref(),
             namespace = $event.namespace.as_deref(),
@@ -129,6 +131,8 @@ pub struct Event {
     unique_id: Option<String>,
     subject: Option<String>,
     region: Option<&'static str>,
+    believed_by: Option<Principal>,
+    workload: Option<String>,
     request_id: Option<String>,
     client: Option<String>,
     grant_of: Option<Principal>,
@@ -167,6 +171,8 @@ impl Event {
             unique_id: None,
             subject: None,
             region: None,
+            believed_by: None,
+            workload: None,
             request_id: None,
             client: None,
             grant_of: None,
@@ -234,12 +240,18 @@ impl Event {
         self.session = identity.session().map(str::to_owned);
         self.unique_id = identity.unique_id().map(|id| id.as_str().to_owned());
         self.subject = Some(identity.subject().to_owned());
+        self.believed_by = identity.trust().map(TrustStamp::principal);
+        if let Some(caller) = identity.aws() {
+            self.region = caller.region().map(|region| region.name);
+            self.workload = caller.workload().map(str::to_owned);
+        }
     }
 
     /// Sets the caller from a valid token.
     pub fn bearer(&mut self, claims: &Claims) {
         self.principal = Some(claims.principal().clone());
         self.unique_id = claims.unique_id().map(|id| id.as_str().to_owned());
+        self.believed_by = claims.trust().map(TrustStamp::principal);
         self.token(claims.id());
     }
 

@@ -188,7 +188,7 @@ pub(super) fn allowed_by<'a>(
         let (principal, namespace) = (claims.principal().clone(), namespace.clone());
         return Err(Refusal::OutOfScope { principal, namespace, permission });
     }
-    allowing_grant(claims.principal(), claims.unique_id(), state, Some(namespace), permission, now)
+    allowing_grant(claims.principal(), claims.shown_id(), state, Some(namespace), permission, now)
 }
 
 /// The namespaces in which a token's holder has a permission. Only [`permitted_namespaces`] creates it.
@@ -223,7 +223,7 @@ pub fn permitted_namespaces(
             let on_every = |grant: &Grant| {
                 grant.namespace == GrantNamespace::All
                     && grant.allows(permission, now)
-                    && state.counts(grant, claims.unique_id())
+                    && state.counts(grant, claims.shown_id())
             };
             if state.revoked.is_none()
                 && claims.permissions().contains(permission)

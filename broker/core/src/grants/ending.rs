@@ -29,11 +29,11 @@ pub fn ending_grants(
     state: &PrincipalState,
     now: i64,
 ) -> Vec<EndingGrant> {
-    let unique_id = entitlement.caller().unique_id();
+    let shown = entitlement.caller().shown_id();
     let soon = now.saturating_add(SOON);
     let (namespaces, permissions) = (entitlement.namespaces(), entitlement.permissions());
     let current: Vec<&Grant> =
-        state.grants.iter().filter(|grant| state.counts(grant, unique_id)).collect();
+        state.grants.iter().filter(|grant| state.counts(grant, shown)).collect();
     let ends = LastEnds::of(&current);
     let mut ending: Vec<EndingGrant> = current
         .iter()
@@ -65,7 +65,7 @@ pub fn ending_access<R: Right>(
 ) -> Option<EndingGrant> {
     let (namespace, permission) = (access.namespace(), R::PERMISSION);
     let gives = |grant: &&Grant| {
-        state.counts(grant, claims.unique_id())
+        state.counts(grant, claims.shown_id())
             && grant.namespace.covers(namespace)
             && grant.permissions.contains(permission)
     };

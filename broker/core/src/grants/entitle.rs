@@ -51,6 +51,8 @@ impl Entitlement {
             principal: self.caller.principal(),
             unique_id: self.caller.unique_id(),
             trust_revision: self.caller.trust_revision(),
+            trust: self.caller.trust(),
+            groups: self.caller.groups(),
             namespaces: &self.namespaces,
             permissions: self.permissions,
             issued_at: now,
@@ -85,7 +87,8 @@ pub fn entitle(
         return Err(Refusal::Revoked { caller, principal });
     }
     let live = state.trust.as_ref();
-    match check_live(caller.principal(), caller.unique_id(), caller.trust_revision(), live) {
+    let own = (caller.unique_id(), caller.trust_revision());
+    match check_live(caller.principal(), own, caller.trust(), live) {
         TrustCheck::Same => {}
         TrustCheck::Changed => {
             return Err(Refusal::TrustChanged { principal: caller.principal().clone() });
@@ -96,7 +99,7 @@ pub fn entitle(
     }
     let check = |namespace| {
         document.permissions.iter().try_for_each(|permission| {
-            check_grants(caller.principal(), caller.unique_id(), state, namespace, permission, now)
+            check_grants(caller.principal(), caller.shown_id(), state, namespace, permission, now)
         })
     };
     match &document.namespaces {

@@ -4,6 +4,8 @@
 //! [`entitle()`] authorises a mint. [`decide()`] authorises each request with a token. [`delegate()`]
 //! authorises a bearer's change of the grants of others.
 
+#[cfg(test)]
+mod aws_callers;
 mod decide;
 mod delegated;
 mod ending;
@@ -39,7 +41,7 @@ pub use explain::{
 pub use signing_keys::{ChangesSigningKeys, ListsSigningKeys, OperatorKeyAccess};
 pub use tag::GrantTag;
 
-use crate::principal::{Principal, UniqueId};
+use crate::principal::{Principal, ShownId, UniqueId};
 use crate::token::{Claims, KeyringSummary, TokenId};
 use crate::trust::{LiveTrust, TrustCheck, check_live};
 
@@ -129,10 +131,11 @@ pub enum Pin {
 
 impl Pin {
     /// Returns whether a caller with this id is the role or user that an operator granted.
-    fn admits(&self, unique_id: Option<&UniqueId>) -> bool {
-        match self {
-            Self::Unpinned | Self::Disabled => true,
-            Self::Pinned(pinned) => unique_id == Some(pinned),
+    fn admits(&self, shown: ShownId<'_>) -> bool {
+        match (self, shown) {
+            (Self::Unpinned | Self::Disabled, _) | (Self::Pinned(_), ShownId::Waived) => true,
+            (Self::Pinned(pinned), ShownId::Is(id)) => id == pinned,
+            (Self::Pinned(_), ShownId::Absent) => false,
         }
     }
 }
@@ -174,19 +177,21 @@ impl PrincipalState {
     /// The pin protects grants to a role, user or trust by name. Grants to its permission set or account
     /// are independent of the name, so they apply in any case. Of a trust, the live one must have the id
     /// as well, because an operator can disable pins.
-    fn counts(&self, grant: &Grant, unique_id: Option<&UniqueId>) -> bool {
+    fn counts(&self, grant: &Grant, shown: ShownId<'_>) -> bool {
         let is_live = match grant.principal {
-            Principal::Trust(_) => self.trust.as_ref().is_some_and(|it| unique_id == Some(&it.id)),
+            Principal::Trust(_) => {
+                self.trust.as_ref().is_some_and(|trust| shown == ShownId::Is(&trust.id))
+            }
             _ => true,
         };
-        is_live && (!grant.principal.has_unique_id() || self.pin.admits(unique_id))
+        is_live && (!grant.principal.has_unique_id() || self.pin.admits(shown))
     }
 
-    /// Compares the trust that gave a token with the live one. For the holder of a role or user there
-    /// is nothing to compare.
+    /// Compares the trust that gave a token with the live one. For a holder that no trust believed,
+    /// there is nothing to compare.
     pub fn check_trust(&self, claims: &Claims) -> TrustCheck {
-        let live = self.trust.as_ref();
-        check_live(claims.principal(), claims.unique_id(), claims.trust_revision(), live)
+        let (id, revision) = (claims.unique_id(), claims.trust_revision());
+        check_live(claims.principal(), (id, revision), claims.trust(), self.trust.as_ref())
     }
 }
 
@@ -222,6 +227,15 @@ pub enum Refusal {
         /// The caller.
         principal: Principal,
     },
+    /// A unique id is pinned, and a JWT of AWS shows none.
+    #[error(
+        "a unique id is pinned for `{}`, and its JWT of AWS shows none, so it could be a recreated one",
+        .principal.display_name()
+    )]
+    NoUniqueId {
+        /// The caller.
+        principal: Principal,
+    },
     /// An operator changed or deleted the trust after the broker read it.
     #[error("the trust of `{}` changed a moment ago, or is gone", .principal.display_name())]
     TrustChanged {
@@ -244,7 +258,7 @@ impl Refusal {
         match self {
             Self::NoGrant { .. } => ErrorCode::NoGrant,
             Self::OutOfScope { .. } => ErrorCode::OutOfScope,
-            Self::Recreated { .. } => ErrorCode::PrincipalRecreated,
+            Self::Recreated { .. } | Self::NoUniqueId { .. } => ErrorCode::PrincipalRecreated,
             Self::TrustChanged { .. } => ErrorCode::InvalidCredentials,
             Self::Revoked { .. } => ErrorCode::PrincipalRevoked,
         }
@@ -267,23 +281,23 @@ fn revoked(caller: &Principal, principal: &Principal) -> String {
 ///
 /// # Errors
 ///
-/// [`Refusal::Recreated`], if only the pin prevents access, or else [`Refusal::NoGrant`].
+/// [`Refusal::Recreated`] or [`Refusal::NoUniqueId`], if only the pin prevents access, or else [`Refusal::NoGrant`].
 pub fn check_grants(
     principal: &Principal,
-    unique_id: Option<&UniqueId>,
+    shown: ShownId<'_>,
     state: &PrincipalState,
     namespace: Option<&Namespace>,
     permission: Permission,
     now: i64,
 ) -> Result<(), Refusal> {
-    allowing_grant(principal, unique_id, state, namespace, permission, now).map(drop)
+    allowing_grant(principal, shown, state, namespace, permission, now).map(drop)
 }
 
 /// Returns the current grant that allows the permission, as [`check_grants`] checks it. It is the first
 /// of several.
 fn allowing_grant<'a>(
     principal: &Principal,
-    unique_id: Option<&UniqueId>,
+    shown: ShownId<'_>,
     state: &'a PrincipalState,
     namespace: Option<&Namespace>,
     permission: Permission,
@@ -296,10 +310,13 @@ fn allowing_grant<'a>(
         {
             continue;
         }
-        if state.counts(grant, unique_id) {
+        if state.counts(grant, shown) {
             return Ok(grant);
         }
         lost = true;
+    }
+    if lost && shown == ShownId::Absent {
+        return Err(Refusal::NoUniqueId { principal: principal.clone() });
     }
     if lost {
         return Err(Refusal::Recreated { principal: principal.clone() });
@@ -360,7 +377,14 @@ pub(crate) mod tests {
         now: i64,
     ) -> Result<(), Refusal> {
         let id = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        check_grants(&principal(DEPLOY), Some(&id), state, Some(&namespace(on)), permission, now)
+        check_grants(
+            &principal(DEPLOY),
+            ShownId::Is(&id),
+            state,
+            Some(&namespace(on)),
+            permission,
+            now,
+        )
     }
 
     #[test]

@@ -7,9 +7,11 @@ impl Principal {
     pub const fn flag(&self) -> &'static str {
         match self {
             Self::Role(_) | Self::User(_) => "--role-arn",
-            Self::PermissionSet(_) | Self::Account(_) | Self::Trust(_) | Self::Service(_) => {
-                "--principal"
-            }
+            Self::PermissionSet(_)
+            | Self::Account(_)
+            | Self::Trust(_)
+            | Self::Service(_)
+            | Self::AwsGroup(_) => "--principal",
         }
     }
 
@@ -19,7 +21,11 @@ impl Principal {
         let (set, aws) = match self {
             Self::Role(role) => (permission_set_of(role.name()), role),
             Self::User(user) => (None, user),
-            Self::PermissionSet(_) | Self::Account(_) | Self::Trust(_) | Self::Service(_) => {
+            Self::PermissionSet(_)
+            | Self::Account(_)
+            | Self::Trust(_)
+            | Self::Service(_)
+            | Self::AwsGroup(_) => {
                 return Vec::new();
             }
         };
@@ -32,7 +38,11 @@ impl Principal {
         let (kind, aws) = match self {
             Self::Role(role) => ("role", role),
             Self::User(user) => ("user", user),
-            Self::PermissionSet(_) | Self::Account(_) | Self::Trust(_) | Self::Service(_) => {
+            Self::PermissionSet(_)
+            | Self::Account(_)
+            | Self::Trust(_)
+            | Self::Service(_)
+            | Self::AwsGroup(_) => {
                 return self.to_string();
             }
         };

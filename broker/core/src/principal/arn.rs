@@ -2,7 +2,7 @@
 
 use stile_protocol::region::Partition;
 
-use super::{Principal, SERVICE_LINKED, is_account, split_path};
+use super::{Principal, RESERVED_SSO, SERVICE_LINKED, is_account, split_path};
 
 /// A caller, parsed from its ARN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,55 @@ pub fn parse_caller_arn(arn: &str) -> Result<CallerArn, CallerArnError> {
         return Err(CallerArnError::Unsupported(sentence));
     }
     caller(partition, service, account, resource).ok_or(CallerArnError::Malformed)
+}
+
+/// Parses the ARN of a role or user itself, with its path, as AWS's own JWT names its subject.
+///
+/// A role has no session here. Its permission set is one of its principals only if the path is the one
+/// that IAM Identity Center uses, where nobody else can create a role.
+///
+/// # Errors
+///
+/// [`CallerArnError`], if the broker does not accept such callers or the ARN is malformed. An ARN of a
+/// session is unsupported: the JWT of a session names the role.
+pub fn parse_own_arn(arn: &str) -> Result<CallerArn, CallerArnError> {
+    let (partition, service, account, resource) = split(arn).ok_or(CallerArnError::Malformed)?;
+    if let Some(sentence) = unsupported(resource) {
+        return Err(CallerArnError::Unsupported(sentence));
+    }
+    let (kind, rest) = resource.split_once('/').ok_or(CallerArnError::Malformed)?;
+    if kind == "assumed-role" {
+        return Err(CallerArnError::Unsupported(
+            "a JWT of AWS names a role, and this one names a session of a role",
+        ));
+    }
+    let (path, name) = split_path(rest).ok_or(CallerArnError::Malformed)?;
+    let principal = match (service, kind) {
+        ("iam", "role") => Principal::role(partition, account, name),
+        ("iam", "user") => Principal::user(partition, account, name),
+        _ => None,
+    };
+    let principal = principal.ok_or(CallerArnError::Malformed)?;
+    if path.is_some_and(|path| is_below(path, SERVICE_LINKED_PATH)) {
+        return Err(CallerArnError::Unsupported(SERVICE_LINKED_UNSUPPORTED));
+    }
+    let mut aliases = principal.aliases();
+    if !(name.starts_with(RESERVED_SSO) && path.is_some_and(|path| is_below(path, SSO_PATH))) {
+        aliases.retain(|alias| !matches!(alias, Principal::PermissionSet(_)));
+    }
+    let account = account.to_owned();
+    Ok(CallerArn { aliases, principal, partition, account, session_name: None })
+}
+
+/// The path of service-linked roles (IAM user guide, "Create a service-linked role").
+const SERVICE_LINKED_PATH: &str = "aws-service-role";
+
+/// The path of the roles of permission sets. Below it is the region of IAM Identity Center, unless it
+/// is us-east-1.
+const SSO_PATH: &str = "aws-reserved/sso.amazonaws.com";
+
+fn is_below(path: &str, of: &str) -> bool {
+    path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn split(arn: &str) -> Option<(Partition, &str, &str, &str)> {
@@ -187,6 +236,88 @@ mod tests {
             "arn:aws:iam::111122223333:user/alice ",
         ] {
             assert_eq!(parse_caller_arn(arn), Err(CallerArnError::Malformed), "{arn:?}");
+        }
+    }
+
+    #[test]
+    fn an_own_arn_of_another_kind_is_refused() {
+        for arn in [
+            "",
+            "*",
+            "arn:aws:iam::111122223333:role",
+            "arn:aws:iam::111122223333:role/",
+            "arn:aws:iam::111122223333:role//deploy",
+            "arn:aws:iam::111122223333:role/a//deploy",
+            "arn:aws:iam::111122223333:role/a:b/deploy",
+            "arn:aws:iam::111122223333:role/de*y",
+            "arn:aws:iam::111122223333:role/deploy/",
+            "arn:aws:iam::111122223333:role/deploy\n",
+            "arn:aws:iam::111122223333:Role/deploy",
+            "arn:aws:sts::111122223333:role/deploy",
+            "arn:aws:iam::11112222333:role/deploy",
+            "arn:aws:iam:us-east-1:111122223333:role/deploy",
+            "arn:aws-moon:iam::111122223333:role/deploy",
+            "aws:111122223333:role/deploy",
+        ] {
+            assert_eq!(parse_own_arn(arn), Err(CallerArnError::Malformed), "{arn:?}");
+        }
+        for (arn, word) in [
+            ("arn:aws:iam::111122223333:root", "root user"),
+            ("arn:aws:sts::111122223333:federated-user/x", "federated"),
+            ("arn:aws:sts::111122223333:assumed-role/deploy/s1", "session"),
+            ("arn:aws:iam::111122223333:assumed-role/deploy/s1", "session"),
+            ("arn:aws:sts::111122223333:assumed-role/aws:ec2-instance/i-0abc", "EC2 instance"),
+            ("arn:aws:iam::111122223333:role/AWSServiceRoleForSupport", "service-linked"),
+            (
+                "arn:aws:iam::111122223333:role/aws-service-role/x.amazonaws.com/AWSServiceRoleForX",
+                "service-linked",
+            ),
+            ("arn:aws:iam::111122223333:role/aws-service-role/other", "service-linked"),
+            ("arn:aws:iam::111122223333:group/x", "only roles and users"),
+        ] {
+            match parse_own_arn(arn) {
+                Err(CallerArnError::Unsupported(sentence)) => {
+                    assert!(sentence.contains(word), "{arn}: {sentence}");
+                }
+                other => panic!("{arn}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_own_arn_has_the_principals_of_the_role_and_only_aws_makes_a_permission_set() {
+        let account = "account:aws:111122223333";
+        let sso = "AWSReservedSSO_Admin_0123456789abcdef";
+        for (resource, principals) in [
+            ("role/deploy", vec!["aws:111122223333:role/deploy", account]),
+            ("role/Org/Team/deploy", vec!["aws:111122223333:role/deploy", account]),
+            ("user/division/alice", vec!["aws:111122223333:user/alice", account]),
+            (&format!("role/{sso}"), vec![&format!("aws:111122223333:role/{sso}"), account]),
+            (
+                &format!("role/aws-reserved/sso.amazonaws.comx/{sso}"),
+                vec![&format!("aws:111122223333:role/{sso}"), account],
+            ),
+            (
+                &format!("role/aws-reserved/sso.amazonaws.com/eu-west-1/{sso}"),
+                vec![
+                    &format!("aws:111122223333:role/{sso}"),
+                    "sso:aws:111122223333/Admin",
+                    account,
+                ],
+            ),
+            (
+                &format!("role/aws-reserved/sso.amazonaws.com/{sso}"),
+                vec![
+                    &format!("aws:111122223333:role/{sso}"),
+                    "sso:aws:111122223333/Admin",
+                    account,
+                ],
+            ),
+        ] {
+            let caller = parse_own_arn(&format!("arn:aws:iam::111122223333:{resource}")).unwrap();
+            let found: Vec<String> = caller.principals().map(ToString::to_string).collect();
+            assert_eq!(found, principals, "{resource}");
+            assert_eq!(caller.session_name, None);
         }
     }
 

@@ -66,7 +66,8 @@ impl AwsPrincipal {
     }
 }
 
-pub(super) fn is_account(text: &str) -> bool {
+/// Returns whether a text is the id of an account: 12 digits.
+pub fn is_account(text: &str) -> bool {
     text.len() == ACCOUNT_DIGITS && text.bytes().all(|b| b.is_ascii_digit())
 }
 

@@ -33,7 +33,7 @@ pub fn arn(bytes: &[u8]) -> Verdict {
                 assert!(text.contains(account), "the account comes from the input");
                 assert_eq!(
                     typed.needs_confirmation,
-                    matches!(typed.principal, Principal::Account(_))
+                    matches!(typed.principal, Principal::Account(_) | Principal::AwsGroup(_))
                 );
                 // A notice may contain the path, which may have 512 bytes.
                 let halves = |notice: &String| notice.split("is ignored").all(is_plain);

@@ -6,6 +6,7 @@
 mod aliases;
 mod arn;
 mod aws;
+mod aws_group;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod local;
@@ -19,12 +20,14 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use stile_protocol::region::Partition;
 
-pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn};
+pub use self::arn::{CallerArn, CallerArnError, parse_caller_arn, parse_own_arn};
 pub use self::aws::AwsPrincipal;
-use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN, is_account};
+pub use self::aws::is_account;
+use self::aws::{MAX_NAME_LEN, MAX_PERMISSION_SET_LEN};
+pub use self::aws_group::{AwsGroup, AwsGroupKind, TagScope, is_org_id, is_unit_path};
 pub use self::local::{LocalName, LocalNameError, LocalPrincipal};
 pub use self::typed::{TypedPrincipal, TypedPrincipalError, parse_typed};
-pub use self::unique_id::UniqueId;
+pub use self::unique_id::{ShownId, UniqueId};
 
 /// The error for a text that is not a canonical principal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +53,9 @@ pub enum Principal {
     Trust(LocalPrincipal),
     /// The holder of a service token of this registry, for example `service:renovate`.
     Service(LocalPrincipal),
+    /// The callers of an organization, of an organizational unit, or with a tag. Only AWS's own JWT
+    /// shows that a caller is one of them.
+    AwsGroup(AwsGroup),
 }
 
 impl Principal {
@@ -69,7 +75,7 @@ impl Principal {
             Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) | Self::Account(aws) => {
                 Some(aws)
             }
-            Self::Trust(_) | Self::Service(_) => None,
+            Self::Trust(_) | Self::Service(_) | Self::AwsGroup(_) => None,
         }
     }
 
@@ -82,6 +88,7 @@ impl Principal {
             Self::Account(_) => "account",
             Self::Trust(_) => "trust",
             Self::Service(_) => "service",
+            Self::AwsGroup(group) => group.kind_name(),
         }
     }
 
@@ -92,6 +99,7 @@ impl Principal {
                 aws.as_str()
             }
             Self::Trust(local) | Self::Service(local) => local.as_str(),
+            Self::AwsGroup(group) => group.as_str(),
         }
     }
 
@@ -100,7 +108,7 @@ impl Principal {
     pub const fn is_caller(&self) -> bool {
         match self {
             Self::Role(_) | Self::User(_) | Self::Trust(_) | Self::Service(_) => true,
-            Self::PermissionSet(_) | Self::Account(_) => false,
+            Self::PermissionSet(_) | Self::Account(_) | Self::AwsGroup(_) => false,
         }
     }
 
@@ -111,17 +119,20 @@ impl Principal {
     pub const fn has_unique_id(&self) -> bool {
         match self {
             Self::Role(_) | Self::User(_) | Self::Trust(_) => true,
-            Self::PermissionSet(_) | Self::Account(_) | Self::Service(_) => false,
+            Self::PermissionSet(_) | Self::Account(_) | Self::Service(_) | Self::AwsGroup(_) => {
+                false
+            }
         }
     }
 
-    /// Returns the name that its issuer knows it by. `None` for an account, which has a number.
+    /// Returns the name that its issuer knows it by. `None` for an account, which has a number, and
+    /// for a group.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Role(aws) | Self::User(aws) | Self::PermissionSet(aws) => {
                 aws.as_str().rsplit_once('/').map(|(_, name)| name)
             }
-            Self::Account(_) => None,
+            Self::Account(_) | Self::AwsGroup(_) => None,
             Self::Trust(local) | Self::Service(local) => Some(local.name()),
         }
     }
@@ -182,6 +193,9 @@ fn read_stored(text: &str) -> Option<Principal> {
     }
     if let Some(name) = text.strip_prefix(SERVICE) {
         return Some(Principal::service(&name.parse().ok()?));
+    }
+    if let Some(group) = AwsGroup::parse(text) {
+        return Some(Principal::AwsGroup(group));
     }
     if let Some(rest) = text.strip_prefix("account:") {
         let (partition, account) = rest.split_once(':')?;
@@ -459,7 +473,9 @@ mod tests {
         fn a_principal_has_exactly_one_canonical_text(one in near_principals(), other in near_principals()) {
             if let Ok(principal) = Principal::parse_stored(&one) {
                 prop_assert_eq!(principal.to_string(), one.clone());
-                prop_assert_eq!(principal.aws().map(|aws| aws.account().len()), Some(12));
+                if !matches!(principal, Principal::AwsGroup(_)) {
+                    prop_assert_eq!(principal.aws().map(|aws| aws.account().len()), Some(12));
+                }
                 if let Ok(second) = Principal::parse_stored(&other) {
                     prop_assert_eq!(principal == second, one == other);
                 }

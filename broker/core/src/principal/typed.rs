@@ -6,7 +6,10 @@
 use stile_protocol::region::Partition;
 
 use super::arn::{parse_caller_arn, unsupported};
-use super::{Principal, RESERVED_SSO, is_account, permission_set_of, printable, split_path};
+use super::{
+    AwsGroup, AwsGroupKind, Principal, RESERVED_SSO, is_account, permission_set_of, printable,
+    split_path,
+};
 
 /// The start of the notice about a path.
 const PATH_NOTICE: &str = "the path `";
@@ -18,7 +21,8 @@ pub struct TypedPrincipal {
     pub principal: Principal,
     /// Notices for the operator, one sentence each.
     pub notices: Vec<String>,
-    /// Whether the operator must confirm a grant, because the principal is a whole account.
+    /// Whether the operator must confirm a grant, because the principal is a whole account or a group
+    /// of AWS callers.
     pub needs_confirmation: bool,
 }
 
@@ -104,7 +108,7 @@ pub fn parse_typed(text: &str, exact: bool) -> Result<TypedPrincipal, TypedPrinc
 
 const ONE_OR_ALL: &str = "the ARN of one role, such as `arn:aws:iam::111122223333:role/deploy`, or `account:111122223333` for all roles and users of an account";
 
-const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet`, `account:111122223333`, `oidc:TRUST` or `service:NAME`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
+const FORMS: &str = "`arn:aws:iam::111122223333:role/deploy`, `arn:aws:iam::111122223333:user/alice`, `sso:111122223333/PermissionSet`, `account:111122223333`, `oidc:TRUST`, `service:NAME`, `org:o-…`, `ou:o-…/r-…/ou-…` or `account:111122223333/tag:KEY=VALUE`; before the account, `sso:` and `account:` also take a partition, as in `sso:aws-us-gov:111122223333/PermissionSet`";
 
 fn refusal(text: &str, problem: &str, hint: &str) -> TypedPrincipalError {
     TypedPrincipalError {
@@ -131,9 +135,19 @@ fn canonical(text: &str, principal: Principal) -> Result<TypedPrincipal, TypedPr
             "the grant applies to all roles and users of account `{}`, but not to EC2 instance identity",
             aws.account()
         )),
+        Principal::AwsGroup(group) => Some(group_notice(group)),
     };
     let needs_confirmation = notice.is_some();
     Ok(TypedPrincipal { principal, notices: notice.into_iter().collect(), needs_confirmation })
+}
+
+/// Returns whom a grant to a group reaches, and who decides that.
+fn group_notice(group: &AwsGroup) -> String {
+    let tag = match group.kind() {
+        AwsGroupKind::Tag { .. } => "; the administrators of these accounts can set the tag",
+        AwsGroupKind::Organization(_) | AwsGroupKind::Unit(_) => "",
+    };
+    format!("the grant applies to {}{tag}; only a JWT of AWS shows this", group.whom())
 }
 
 /// Rejects a resource of an unsupported kind, with a hint that names a supported principal.
@@ -468,6 +482,24 @@ mod tests {
             assert_eq!(typed.principal.as_str(), stored);
             assert!(typed.needs_confirmation);
             assert!(typed.notices[0].contains("not to EC2 instance identity"));
+        }
+    }
+
+    #[test]
+    fn a_group_of_aws_callers_must_be_confirmed() {
+        for (text, stored, notice) in [
+            ("org:o-a1b2c3d4e5", "org:o-a1b2c3d4e5", "of the organization"),
+            ("ou:o-a1b2c3d4e5/r-ab12", "ou:o-a1b2c3d4e5/r-ab12", "and below"),
+            (
+                "account:111122223333/tag:team=data",
+                "account:aws:111122223333/tag:team=data",
+                "can set the tag",
+            ),
+            ("tag:team=data", "tag:team=data", "every account"),
+        ] {
+            let typed = parse_typed(text, false).unwrap();
+            assert_eq!(typed.principal.as_str(), stored);
+            assert!(typed.needs_confirmation && typed.notices[0].contains(notice), "{text}");
         }
     }
 

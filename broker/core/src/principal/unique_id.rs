@@ -32,10 +32,26 @@ impl UniqueId {
         (known && plain).then(|| Self(text.to_owned()))
     }
 
+    /// Returns whether it is the id of a trust.
+    pub fn is_of_trust(&self) -> bool {
+        self.0.starts_with(TRUST)
+    }
+
     /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What the authentication of a caller showed of its unique id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownId<'a> {
+    /// This is its id.
+    Is(&'a UniqueId),
+    /// It showed none, as no JWT of AWS does. So a pinned role could be a recreated one.
+    Absent,
+    /// It showed none, and an operator gave up the pins of such callers.
+    Waived,
 }
 
 #[cfg(test)]

@@ -6,14 +6,17 @@ use stile_protocol::exchange::{self, Namespaces};
 use stile_protocol::names::Permissions;
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
+use super::holder::{Holder, fitting, read_groups};
 use crate::critical::{self, CRIT};
-use crate::principal::{Principal, UniqueId};
+use crate::principal::{Principal, ShownId, UniqueId};
+use crate::trust::{TrustStamp, shown_id};
 
 /// Maximum clock skew in seconds: how far ahead the clock of the minting process may be.
 const MAX_CLOCK_SKEW: i64 = 60;
 
 /// The claims that this program understands, so that `crit` may list them.
-const KNOWN_CLAIMS: [&str; 8] = ["jti", "sub", "uid", "rev", "iat", "exp", "ns", "perm"];
+const KNOWN_CLAIMS: [&str; 10] =
+    ["jti", "sub", "uid", "rev", "trust", "via", "iat", "exp", "ns", "perm"];
 
 /// A token id: 128 random bits as 22 base64url characters (`jti` in RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +51,8 @@ pub(crate) struct NewClaims<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) unique_id: Option<&'a UniqueId>,
     pub(crate) trust_revision: Option<i64>,
+    pub(crate) trust: Option<&'a TrustStamp>,
+    pub(crate) groups: &'a [Principal],
     pub(crate) namespaces: &'a Namespaces,
     pub(crate) permissions: Permissions,
     pub(crate) issued_at: i64,
@@ -62,6 +67,8 @@ pub struct Claims {
     sub: Principal,
     uid: Option<UniqueId>,
     rev: Option<i64>,
+    trust: Option<TrustStamp>,
+    via: Vec<Principal>,
     iat: i64,
     exp: i64,
     ns: Namespaces,
@@ -76,6 +83,8 @@ impl Claims {
             sub: claims.principal.clone(),
             uid: claims.unique_id.cloned(),
             rev: claims.trust_revision,
+            trust: claims.trust.cloned(),
+            via: fitting(claims.groups, claims.namespaces),
             iat: claims.issued_at,
             exp: claims.expires_at,
             ns: claims.namespaces.clone(),
@@ -92,7 +101,9 @@ impl Claims {
         exp: i64,
     ) -> Self {
         let uid = UniqueId::parse("AROAEXAMPLEEXAMPLE222").unwrap();
-        Self { jti: TokenId::random().unwrap(), sub, uid: Some(uid), rev: None, iat, exp, ns, perm }
+        let jti = TokenId::random().unwrap();
+        let (trust, via) = (None, Vec::new());
+        Self { jti, sub, uid: Some(uid), rev: None, trust, via, iat, exp, ns, perm }
     }
 
     /// Returns the token id.
@@ -110,10 +121,32 @@ impl Claims {
         self.uid.as_ref()
     }
 
+    /// Returns what the authentication showed of the principal's unique id.
+    pub fn shown_id(&self) -> ShownId<'_> {
+        shown_id(self.uid.as_ref(), self.trust.as_ref())
+    }
+
     /// Returns the revision that the trust had at the mint, if the principal is a trust. The token
     /// ends when its trust changes.
     pub const fn trust_revision(&self) -> Option<i64> {
         self.rev
+    }
+
+    /// Returns the trust that believed the caller at the mint, if a JWT of AWS named the caller. Such a
+    /// token has no unique id, and it ends when its trust changes.
+    pub const fn trust(&self) -> Option<&TrustStamp> {
+        self.trust.as_ref()
+    }
+
+    /// Returns the groups that the caller was in at the mint.
+    pub fn groups(&self) -> &[Principal] {
+        &self.via
+    }
+
+    /// Returns whose state decides about the holder.
+    pub fn holder(&self) -> Holder {
+        let trust = self.trust.as_ref().map(TrustStamp::principal);
+        Holder::of(&self.sub, self.via.iter().cloned().chain(trust).collect())
     }
 
     /// Returns the expiry in Unix seconds.
@@ -156,6 +189,12 @@ impl Claims {
         if let Some(revision) = self.rev {
             claims["rev"] = revision.into();
         }
+        if let Some(trust) = &self.trust {
+            claims["trust"] = trust.to_claim();
+        }
+        if !self.via.is_empty() {
+            claims["via"] = self.via.iter().map(Principal::as_str).collect();
+        }
         claims.to_string().into_bytes()
     }
 
@@ -171,6 +210,11 @@ impl Claims {
         let rev = object.take_optional("rev");
         let revision = || FieldError::new("rev", "the revision of a trust");
         let rev = rev.map(|rev| rev.as_i64().ok_or_else(revision)).transpose()?;
+        let malformed = || FieldError::new("trust", "the trust that believed a role or a user");
+        let trust = object.take_optional("trust");
+        let trust =
+            trust.map(|trust| TrustStamp::read(&trust).ok_or_else(malformed)).transpose()?;
+        let via = object.take_optional("via").map(read_groups).transpose()?.unwrap_or_default();
         if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN_CLAIMS) {
             return Err(FieldError::new(CRIT, "a list of claims that this broker understands"));
         }
@@ -186,14 +230,24 @@ impl Claims {
                 .transpose()
                 .map_err(|()| FieldError::new("uid", "a unique id"))?,
             rev,
+            trust,
+            via,
             iat: object.integer("iat")?,
             exp: object.integer("exp")?,
             ns: exchange::parse_namespaces("ns", object.take("ns")?)?,
             perm: exchange::parse_permissions("perm", object.take("perm")?)?,
         };
+        // Only a JWT of AWS shows no unique id, and then its trust says what that means. A broker that
+        // does not know the claim `trust` misses the unique id, and so rejects the token.
+        if claims.trust.is_some() && (claims.sub.aws().is_none() || claims.uid.is_some()) {
+            return Err(malformed());
+        }
         // Without it, a deleted and recreated role would have the access of the original role.
-        if claims.sub.has_unique_id() && claims.uid.is_none() {
+        if claims.sub.has_unique_id() && claims.uid.is_none() && claims.trust.is_none() {
             return Err(FieldError::new("uid", "the unique id of the role, user or trust"));
+        }
+        if !claims.via.is_empty() && claims.trust.is_none() {
+            return Err(FieldError::new("via", "the groups of a caller that a trust believed"));
         }
         // Without it, a token would outlive a change of its trust.
         if matches!(claims.sub, Principal::Trust(_)) != claims.rev.is_some() {
@@ -276,6 +330,75 @@ mod tests {
             value["rev"] = bad;
             assert!(Claims::parse(value.to_string().as_bytes()).is_err());
         }
+    }
+
+    /// A token that a trust in an account of AWS gave.
+    fn of_aws() -> Value {
+        let mut value: Value = serde_json::from_slice(&good().to_bytes()).unwrap();
+        let fields = value.as_object_mut().unwrap();
+        fields.remove("uid");
+        let stamp = TrustStamp {
+            name: "aws".parse().unwrap(),
+            id: UniqueId::random_trust().unwrap(),
+            revision: 2,
+            without_pin: false,
+        };
+        fields.insert("trust".to_owned(), stamp.to_claim());
+        fields.insert("via".to_owned(), json!(["org:o-a1b2c3d4e5", "tag:team=data"]));
+        value
+    }
+
+    #[test]
+    fn a_token_without_a_unique_id_names_the_trust_that_believed_its_holder() {
+        let good = of_aws();
+        let with = |field: &str, value: Value| {
+            let mut changed = good.clone();
+            changed[field] = value;
+            Claims::parse(changed.to_string().as_bytes())
+        };
+        for (field, bad) in [
+            ("trust", Value::Null),
+            ("trust", json!("aws")),
+            ("trust", json!({})),
+            ("uid", json!("AROAEXAMPLEEXAMPLE222")),
+            ("rev", json!(2)),
+            ("sub", json!("oidc:aws")),
+            ("sub", json!("account:aws:111122223333")),
+            ("via", json!("tag:team=data")),
+            ("via", json!(vec!["tag:team=data"; 17])),
+        ] {
+            assert!(with(field, bad.clone()).is_err(), "{field} {bad}");
+        }
+        // What an older broker sees: it does not know the claim, and misses the unique id.
+        let mut older = good.clone();
+        older.as_object_mut().unwrap().remove("trust");
+        older.as_object_mut().unwrap().remove("via");
+        assert!(Claims::parse(older.to_string().as_bytes()).is_err());
+        let mut pinned = older;
+        pinned["uid"] = json!("AROAEXAMPLEEXAMPLE222");
+        pinned["via"] = json!(["tag:team=data"]);
+        assert!(Claims::parse(pinned.to_string().as_bytes()).is_err(), "no trust gave the group");
+
+        let claims = Claims::parse(good.to_string().as_bytes()).unwrap();
+        assert_eq!((claims.unique_id(), claims.trust().unwrap().revision), (None, 2));
+        assert_eq!(Claims::parse(&claims.to_bytes()).as_ref(), Ok(&claims));
+        let principals: Vec<String> =
+            claims.holder().principals().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            principals,
+            [
+                "aws:111122223333:role/deploy",
+                "account:aws:111122223333",
+                "org:o-a1b2c3d4e5",
+                "tag:team=data",
+                "oidc:aws",
+            ]
+        );
+        // A kind of group that a newer broker added, and a principal that is no group.
+        let newer = json!(["region:eu-west-1", "account:aws:444455556666", 7, "tag:team=data"]);
+        let newer = with("via", newer).unwrap();
+        let groups: Vec<&str> = newer.groups().iter().map(Principal::as_str).collect();
+        assert_eq!(groups, ["tag:team=data"]);
     }
 
     #[test]

@@ -3,11 +3,13 @@
 mod claims;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+mod holder;
 mod keyring;
 mod seal;
 
 pub(crate) use claims::NewClaims;
 pub use claims::{Claims, TokenId};
+pub use holder::{Holder, MAX_GROUPS};
 pub use keyring::{
     ACTIVATION_DELAY, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, MAX_AHEAD, MAX_KEYS,
     ROTATION_INTERVAL,

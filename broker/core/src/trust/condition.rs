@@ -64,6 +64,12 @@ impl ClaimPath {
         first.replace("~1", "/").replace("~0", "~")
     }
 
+    /// Returns whether it leads to the tags that a caller of AWS chooses for each of its JWTs.
+    pub(super) fn is_of_request_tags(&self) -> bool {
+        let rest = self.0.strip_prefix("/https:~1~1sts.amazonaws.com~1/");
+        rest.is_some_and(|rest| rest.split('/').next() == Some("request_tags"))
+    }
+
     /// Finds the value. A pointer never leads into an array, whose order says nothing.
     fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let Some(pointer) = self.0.strip_prefix('/') else { return claims.get(&self.0) };

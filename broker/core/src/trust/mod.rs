@@ -3,20 +3,24 @@
 //! A trust makes one principal, `oidc:NAME`. Nothing here verifies a signature: the caller does that
 //! with the keys of the trust's issuer before it asks a trust about the claims.
 
+mod aws;
 mod condition;
 mod issuer;
 mod issuer_keys;
 mod live;
 mod public_issuers;
+mod stamp;
 mod terms;
 
 use serde_json::{Map, Value};
 
+pub use aws::{AwsAccounts, AwsCaller, AwsCallerError, AwsCallers, aws_issuer, aws_issuers};
 pub use condition::{ClaimPath, Condition, ConditionError, Rule};
 pub use issuer::{IssuerUrl, IssuerUrlError};
 pub use issuer_keys::{IssuerKeysError, issuer_keys};
 pub use live::{LiveTrust, TrustCheck, check_live};
 pub use public_issuers::{NamedOwner, PublicIssuer};
+pub use stamp::{TrustStamp, shown_id};
 pub use terms::{TermsError, TrustTerms};
 
 use crate::principal::{LocalName, Principal, UniqueId};
@@ -52,6 +56,9 @@ pub struct Trust {
     pub conditions: Vec<Condition>,
     /// How old a JWT may be, in seconds since its `iat`.
     pub max_age: i64,
+    /// Which callers of AWS it believes, if its JWTs are AWS's own. They have the principals of a signed
+    /// request then, and not the one of the trust.
+    pub aws: Option<AwsCallers>,
     /// The keys of the issuer, a JWK set (RFC 7517, section 5), for an issuer that cannot be reached.
     /// `None`: the issuer's own, by its discovery document.
     pub keys: Option<String>,
@@ -64,9 +71,19 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Returns the principal whose grants a caller has that this trust believes.
+    /// Returns the principal whose grants a caller has that this trust believes, unless it believes
+    /// callers of AWS.
     pub fn principal(&self) -> Principal {
         Principal::trust(&self.name)
+    }
+
+    /// Returns whether a JWT with this `iss` is one of the trust's issuer. A trust in an organization has
+    /// an issuer for each of its accounts.
+    pub fn is_of_issuer(&self, issuer: &str) -> bool {
+        match self.aws.as_ref().map(|aws| &aws.of) {
+            Some(AwsAccounts::Organization(partition, _)) => aws_issuer(issuer) == Some(*partition),
+            Some(AwsAccounts::One(..)) | None => self.issuer.as_str() == issuer,
+        }
     }
 
     /// Returns the first condition that the claims do not meet, or `None`.

@@ -5,7 +5,10 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use super::public_issuers::{NamedOwner, PublicIssuer};
-use super::{Condition, IssuerUrl, LONGEST_MAX_AGE, MAX_CONDITIONS, Rule, Trust};
+use super::{
+    AwsAccounts, AwsCallers, Condition, IssuerUrl, LONGEST_MAX_AGE, MAX_CONDITIONS, Rule, Trust,
+    aws_issuer, aws_issuers,
+};
 
 /// The most bytes of an audience.
 const MAX_AUDIENCE: usize = 500;
@@ -24,6 +27,8 @@ pub struct TrustTerms {
     pub conditions: Vec<Condition>,
     /// How old a JWT may be, in seconds since its `iat`.
     pub max_age: i64,
+    /// Which callers of AWS it believes, if its JWTs are AWS's own.
+    pub aws: Option<AwsCallers>,
     /// The keys of the issuer, from [`issuer_keys`](super::issuer_keys). `None`: the issuer's own.
     pub keys: Option<String>,
 }
@@ -46,6 +51,17 @@ pub enum TermsError {
         .0.name, listed(.0)
     )]
     NoOwner(&'static PublicIssuer),
+    /// A condition is about tags that the caller chooses for each JWT.
+    #[error("the caller chooses `request_tags`, so no condition can be on them")]
+    RequestTags,
+    /// The trust believes callers of AWS, and its issuer is not AWS's, or not of that partition.
+    #[error("the issuer is not `https://ID.tokens.sts.global.api.aws`, where AWS signs JWTs")]
+    NoAwsIssuer,
+    /// A trust in an organization has keys of its own, although each account has other ones.
+    #[error(
+        "a trust in an organization has no keys of its own, because each account has other ones"
+    )]
+    KeysOfOrganization,
     /// The audience is empty, too long, or contains a space or a control character.
     #[error("an audience has 1 to {MAX_AUDIENCE} printable characters without a space")]
     Audience,
@@ -70,6 +86,9 @@ impl fmt::Display for TrustTerms {
             write!(formatter, " {flag}={condition}")?;
         }
         write!(formatter, " max-age={}", self.max_age)?;
+        if let Some(aws) = &self.aws {
+            write!(formatter, " {aws}")?;
+        }
         if let Some(keys) = &self.keys {
             write!(formatter, " jwks=sha256:{}", hex::encode(Sha256::digest(keys)))?;
         }
@@ -84,9 +103,11 @@ impl TrustTerms {
     ///
     /// [`TermsError`], with the first reason.
     pub fn check(&self) -> Result<(), TermsError> {
-        if self.conditions.is_empty() {
+        // The account or the organization is a condition, too.
+        if self.conditions.is_empty() && self.aws.is_none() {
             return Err(TermsError::NoCondition);
         }
+        self.check_aws()?;
         if self.conditions.len() > MAX_CONDITIONS {
             return Err(TermsError::TooManyConditions);
         }
@@ -117,6 +138,25 @@ impl TrustTerms {
         }
         Ok(())
     }
+
+    fn check_aws(&self) -> Result<(), TermsError> {
+        if self.conditions.iter().any(|condition| condition.path.is_of_request_tags()) {
+            return Err(TermsError::RequestTags);
+        }
+        let is_of_aws = match self.aws.as_ref().map(|aws| &aws.of) {
+            None => true,
+            Some(AwsAccounts::One(partition, _)) => {
+                aws_issuer(self.issuer.as_str()) == Some(*partition)
+            }
+            Some(AwsAccounts::Organization(..)) if self.keys.is_some() => {
+                return Err(TermsError::KeysOfOrganization);
+            }
+            Some(AwsAccounts::Organization(partition, _)) => {
+                aws_issuers(*partition).as_ref() == Some(&self.issuer)
+            }
+        };
+        if is_of_aws { Ok(()) } else { Err(TermsError::NoAwsIssuer) }
+    }
 }
 
 impl Trust {
@@ -127,6 +167,7 @@ impl Trust {
             audience: self.audience.clone(),
             conditions: self.conditions.clone(),
             max_age: self.max_age,
+            aws: self.aws.clone(),
             keys: self.keys.clone(),
         }
     }
@@ -134,8 +175,8 @@ impl Trust {
     /// Replaces what the operator chose.
     #[must_use]
     pub fn with_terms(self, terms: TrustTerms) -> Self {
-        let TrustTerms { issuer, audience, conditions, max_age, keys } = terms;
-        Self { issuer, audience, conditions, max_age, keys, ..self }
+        let TrustTerms { issuer, audience, conditions, max_age, aws, keys } = terms;
+        Self { issuer, audience, conditions, max_age, aws, keys, ..self }
     }
 }
 
@@ -155,6 +196,7 @@ mod tests {
             audience: None,
             conditions: conditions.to_vec(),
             max_age: 3600,
+            aws: None,
             keys: None,
         }
     }
@@ -182,6 +224,40 @@ mod tests {
             "{refused}"
         );
         assert_eq!(github(&[equals("repository_id=74")]), Ok(()));
+    }
+
+    #[test]
+    fn a_trust_in_aws_needs_an_issuer_of_aws_and_no_condition() {
+        use stile_protocol::region::Partition;
+        let own = "https://a1d2b0fd-1177-4468-9351-2f0123456723.tokens.sts.global.api.aws";
+        let all = "https://tokens.sts.global.api.aws";
+        let account = |partition| AwsAccounts::One(partition, "111122223333".to_owned());
+        let org = |partition| AwsAccounts::Organization(partition, "o-a1b2c3d4e5".to_owned());
+        let checked = |issuer: &str, of: AwsAccounts, keys: Option<&str>| {
+            let aws = Some(AwsCallers { of, without_pin: false });
+            let keys = keys.map(str::to_owned);
+            TrustTerms { aws, keys, ..terms(issuer, &[]) }.check()
+        };
+        let keys = Some(r#"{"keys":[]}"#);
+        for (issuer, of, keys, expected) in [
+            (OWN, account(Partition::Aws), None, Err(TermsError::NoAwsIssuer)),
+            (all, account(Partition::Aws), None, Err(TermsError::NoAwsIssuer)),
+            (own, account(Partition::AwsCn), None, Err(TermsError::NoAwsIssuer)),
+            (own, org(Partition::Aws), None, Err(TermsError::NoAwsIssuer)),
+            (all, org(Partition::AwsCn), None, Err(TermsError::NoAwsIssuer)),
+            (all, org(Partition::Aws), keys, Err(TermsError::KeysOfOrganization)),
+            (own, account(Partition::Aws), None, Ok(())),
+            (own, account(Partition::Aws), keys, Ok(())),
+            (all, org(Partition::Aws), None, Ok(())),
+        ] {
+            assert_eq!(checked(issuer, of.clone(), keys), expected, "{issuer} {of:?}");
+        }
+        for claim in ["request_tags", "request_tags/team", "request_tags/a~1b"] {
+            let condition = equals(&format!("/https:~1~1sts.amazonaws.com~1/{claim}=data"));
+            assert_eq!(terms(OWN, &[condition]).check(), Err(TermsError::RequestTags), "{claim}");
+        }
+        let team = equals("/https:~1~1sts.amazonaws.com~1/principal_tags/team=data");
+        assert_eq!(terms(own, &[team]).check(), Ok(()));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub enum IssuerError {
     /// Another request failed a moment ago, so the broker did not ask again.
     #[error("the issuer did not answer a moment ago")]
     JustFailed,
+    /// The broker has asked many issuers that no operator listed, and no good JWT came from them.
+    #[error("the broker has asked too many unknown issuers in the last minute")]
+    TooManyUnlisted,
     /// The issuer has no such document, or wants the broker to look elsewhere.
     #[error("the issuer answered with status {0} instead of a document")]
     Status(StatusCode),
@@ -84,14 +87,18 @@ impl IssuerError {
             | Self::NotPublic(_)
             | Self::Timeout
             | Self::Busy(_)
-            | Self::JustFailed => true,
+            | Self::JustFailed
+            | Self::TooManyUnlisted => true,
             Self::Status(_) | Self::TooLong | Self::Discovery(_) | Self::Keys(_) => false,
         }
     }
 
     const fn result(&self) -> CallResult {
         match self {
-            Self::Unreachable(_) | Self::NotPublic(_) | Self::JustFailed => CallResult::Unreachable,
+            Self::Unreachable(_)
+            | Self::NotPublic(_)
+            | Self::JustFailed
+            | Self::TooManyUnlisted => CallResult::Unreachable,
             Self::Timeout => CallResult::Timeout,
             Self::Busy(_) => CallResult::Busy,
             Self::Status(_) => CallResult::Refused,
@@ -129,8 +136,8 @@ impl fmt::Debug for IssuerClient {
 impl IssuerClient {
     /// Creates the client of a broker. `private_issuers` can be at any address.
     pub fn new(private_issuers: &[IssuerUrl], calls: ServiceCalls) -> Result<Self, reqwest::Error> {
-        let public = build(lookup, is_global, None)?;
-        let private = build(lookup, |_| true, None)?;
+        let public = build(lookup, is_global, 0, None)?;
+        let private = build(lookup, |_| true, 0, None)?;
         let private_issuers = private_issuers.into();
         Ok(Self {
             public,
@@ -143,20 +150,21 @@ impl IssuerClient {
     }
 
     /// Creates a client of a test: with another lookup of names, other allowed addresses and another
-    /// time limit, and which trusts only that certificate authority.
+    /// time limit, which trusts only that certificate authority, and connects to that port for a URL
+    /// that names none.
     ///
     /// No program calls it; a test of the source code enforces this.
     pub fn for_test(
         lookup: impl Fn(String) -> Lookup + Clone + Send + Sync + 'static,
         is_allowed: fn(IpAddr) -> bool,
         private_issuers: &[IssuerUrl],
-        authority: &Certificate,
+        (authority, port): (&Certificate, u16),
         timeout: Option<Duration>,
         calls: ServiceCalls,
     ) -> Result<Self, reqwest::Error> {
         let timeout = timeout.unwrap_or(TIMEOUT);
-        let public = build(lookup.clone(), is_allowed, Some(authority))?;
-        let private = build(lookup, |_| true, Some(authority))?;
+        let public = build(lookup.clone(), is_allowed, port, Some(authority))?;
+        let private = build(lookup, |_| true, port, Some(authority))?;
         let private_issuers = private_issuers.into();
         Ok(Self { public, private, private_issuers, is_allowed, timeout, calls })
     }
@@ -233,13 +241,14 @@ impl Drop for Call<'_> {
 fn build(
     lookup: impl Fn(String) -> Lookup + Send + Sync + 'static,
     is_allowed: fn(IpAddr) -> bool,
+    port: u16,
     authority: Option<&Certificate>,
 ) -> Result<reqwest::Client, reqwest::Error> {
     let builder = reqwest::Client::builder()
         .no_proxy()
         .redirect(Policy::none())
         .https_only(true)
-        .dns_resolver(Arc::new(CheckedResolver::new(lookup, is_allowed)))
+        .dns_resolver(Arc::new(CheckedResolver::new(lookup, is_allowed).at_port(port)))
         .pool_max_idle_per_host(0)
         .user_agent(concat!("stile/", env!("CARGO_PKG_VERSION")));
     match authority {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stile_core::trust::{IssuerUrl, MAX_TRUSTS};
+use stile_core::trust::IssuerUrl;
 
 use super::issuer_client::{IssuerClient, IssuerError};
 use super::key_set::KeySet;
@@ -32,6 +32,7 @@ const SERVE_STALE: i64 = 24 * 3600;
 pub struct IssuerKeys {
     client: IssuerClient,
     issuers: Mutex<HashMap<IssuerUrl, Arc<Issuer>>>,
+    capacity: usize,
 }
 
 /// What is known of one issuer.
@@ -78,9 +79,15 @@ impl Attempt {
 }
 
 impl IssuerKeys {
-    /// Creates an empty memory.
-    pub fn new(client: IssuerClient) -> Self {
-        Self { client, issuers: Mutex::default() }
+    /// Creates an empty memory for about that many issuers.
+    pub fn new(client: IssuerClient, capacity: usize) -> Self {
+        Self { client, issuers: Mutex::default(), capacity }
+    }
+
+    /// Returns whether the answer of [`Self::with_id`] needs no request to the issuer.
+    pub fn knows(&self, issuer: &IssuerUrl, key_id: &str, now: i64) -> bool {
+        let known = self.entry(issuer).known();
+        known.is_some_and(|known| known.is_fresh(now) && known.keys.has(key_id))
     }
 
     /// Returns the keys of an issuer, if they have that id. `None`, if the issuer has no such key.
@@ -161,7 +168,7 @@ impl IssuerKeys {
     fn entry(&self, issuer: &IssuerUrl) -> Arc<Issuer> {
         let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
         // Trusts come and go. The keys of the others are read again when they are needed.
-        if issuers.len() > MAX_TRUSTS && !issuers.contains_key(issuer) {
+        if issuers.len() > self.capacity && !issuers.contains_key(issuer) {
             issuers.clear();
         }
         Arc::clone(issuers.entry(issuer.clone()).or_default())

@@ -6,7 +6,7 @@
 use stile_core::clock::rfc3339;
 use stile_core::identity::PROOF_MAX_AHEAD;
 use stile_core::principal::LocalName;
-use stile_core::trust::Trust;
+use stile_core::trust::{AwsCaller, AwsCallerError, Trust};
 use stile_protocol::audience::Audience;
 
 use super::unverified::UnverifiedJwt;
@@ -29,6 +29,9 @@ pub enum JwtRefusal {
     /// Its claims do not meet the conditions of any trust.
     #[error("the claims of the JWT do not meet the conditions of a trust")]
     OtherClaims,
+    /// It is a JWT of AWS, and names no caller that the trust believes.
+    #[error("the JWT of AWS is not accepted: {0}")]
+    NoCallerOfAws(AwsCallerError),
     /// More than one trust believes it.
     #[error("more than one trust of this registry believes the JWT")]
     Ambiguous,
@@ -87,7 +90,7 @@ pub fn find_trust<'a>(
     // Byte for byte: `https://issuer.example` and `https://issuer.example/` are two issuers, and a
     // prefix would let an attacker register `https://issuer.example.evil.org`.
     let mut found: Vec<&Trust> =
-        trusts.iter().filter(|trust| trust.issuer.as_str() == jwt.unverified_issuer).collect();
+        trusts.iter().filter(|trust| trust.is_of_issuer(&jwt.unverified_issuer)).collect();
     keep(&mut found, JwtRefusal::UnknownIssuer, |_| true)?;
     keep(&mut found, JwtRefusal::OtherTrust, |trust| {
         chosen.is_none_or(|name| trust.name == *name)
@@ -101,6 +104,7 @@ pub fn find_trust<'a>(
     keep(&mut found, JwtRefusal::OtherClaims, |trust| {
         trust.unmet(&jwt.unverified_claims).is_none()
     })?;
+    keep_callers_of_aws(&mut found, jwt)?;
     match found[..] {
         [trust] => Ok(trust),
         _ => Err(JwtRefusal::Ambiguous),
@@ -115,6 +119,26 @@ fn keep(
 ) -> Result<(), JwtRefusal> {
     found.retain(|trust| meets(trust));
     if found.is_empty() { Err(otherwise) } else { Ok(()) }
+}
+
+/// Keeps the trusts for which the JWT names a caller, if they believe callers of AWS. It is an error if
+/// none is left.
+fn keep_callers_of_aws(found: &mut Vec<&Trust>, jwt: &UnverifiedJwt) -> Result<(), JwtRefusal> {
+    let mut refused = None;
+    found.retain(|trust| {
+        let Some(aws) = &trust.aws else { return true };
+        match AwsCaller::read(&aws.of, &jwt.unverified_claims) {
+            Ok(_) => true,
+            Err(error) => {
+                refused.get_or_insert(error);
+                false
+            }
+        }
+    });
+    match refused.filter(|_| found.is_empty()) {
+        Some(error) => Err(JwtRefusal::NoCallerOfAws(error)),
+        None => Ok(()),
+    }
 }
 
 /// Returns whether every audience of the JWT is the trust's, or this registry.

@@ -1,7 +1,8 @@
 //! Authenticates the holder of a JWT that a trust believes.
 //!
 //! `unverified` parses it. `judge` finds the trust that would believe it, without a call.
-//! `issuer_keys` and `issuer_client` get the keys of its issuer, and `key_set` verifies it with them.
+//! `issuer_keys` and `issuer_client` get the keys of its issuer, `unlisted_issuers` those of an account
+//! in an organization, and `key_set` verifies it with them.
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -9,12 +10,13 @@ mod issuer_client;
 mod issuer_keys;
 mod judge;
 mod key_set;
+mod unlisted_issuers;
 mod unverified;
 
 use std::sync::Arc;
 
 use stile_core::identity::{Authenticated, Identity, SingleUse};
-use stile_core::trust::Trust;
+use stile_core::trust::{AwsAccounts, AwsCaller, MAX_TRUSTS, Trust, TrustStamp};
 
 pub use issuer_client::{IssuerClient, IssuerError};
 pub use judge::{Expected, JwtRefusal, find_trust, is_registry};
@@ -22,6 +24,7 @@ pub use unverified::{MAX_JWT, MalformedJwt, UnverifiedJwt};
 
 use issuer_keys::IssuerKeys;
 use key_set::KeySet;
+use unlisted_issuers::UnlistedIssuers;
 
 /// The reason why the broker does not verify a JWT.
 #[derive(Debug, thiserror::Error)]
@@ -41,12 +44,14 @@ pub enum JwtError {
 #[derive(Debug)]
 pub struct Jwts {
     issuers: IssuerKeys,
+    unlisted: UnlistedIssuers,
 }
 
 impl Jwts {
     /// Creates a verifier without any keys.
     pub fn new(client: IssuerClient) -> Self {
-        Self { issuers: IssuerKeys::new(client) }
+        let unlisted = UnlistedIssuers::new(client.clone());
+        Self { issuers: IssuerKeys::new(client, MAX_TRUSTS), unlisted }
     }
 
     /// Verifies the signature of a JWT that the trust believes, if its issuer signed it.
@@ -64,6 +69,9 @@ impl Jwts {
                 let keys = KeySet::parse(text.as_bytes()).map_err(|_| JwtError::KeysOfTrust)?;
                 Some(Arc::new(keys)).filter(|keys| keys.has(key_id))
             }
+            None if is_in_organization(trust) => {
+                self.unlisted.with_id(&jwt.unverified_issuer, key_id, now).await?
+            }
             None => self.issuers.with_id(&trust.issuer, key_id, now).await?,
         };
         let keys = keys.ok_or(JwtRefusal::UnknownKey)?;
@@ -71,7 +79,18 @@ impl Jwts {
             return Err(JwtRefusal::BadSignature.into());
         }
         // The issuer vouches for every claim from here on.
-        let identity = Identity::from_trust(trust, &jwt.unverified_subject);
+        let subject = &jwt.unverified_subject;
+        let identity = match (&trust.aws, TrustStamp::of(trust)) {
+            (Some(aws), Some(stamp)) => {
+                let caller = AwsCaller::read(&aws.of, &jwt.unverified_claims)
+                    .map_err(JwtRefusal::NoCallerOfAws)?;
+                if is_in_organization(trust) {
+                    self.unlisted.prove(&jwt.unverified_issuer);
+                }
+                Identity::from_aws(stamp, caller, subject)
+            }
+            _ => Identity::from_trust(trust, subject),
+        };
         let single_use = SingleUse::Record {
             digest: jwt.signed_digest(),
             named: jwt.id_digest(),
@@ -79,4 +98,10 @@ impl Jwts {
         };
         Ok(Authenticated { identity, single_use })
     }
+}
+
+/// Returns whether each account of the trust has an issuer of its own, which no operator listed.
+fn is_in_organization(trust: &Trust) -> bool {
+    let of = trust.aws.as_ref().map(|aws| &aws.of);
+    matches!(of, Some(AwsAccounts::Organization(..)))
 }

@@ -140,6 +140,9 @@ impl Records {
         if matches!(trust, GrantedTrust::Absent) {
             return Ok(DelegatedCreation::NoTrust);
         }
+        if matches!(trust, GrantedTrust::OfAws) {
+            return Ok(DelegatedCreation::TrustOfAws);
+        }
         let of_trust = trust.pin().cloned().map(Pin::Pinned);
         if before.pin != Pin::Unpinned && of_trust.is_some_and(|pin| pin != before.pin) {
             return Ok(DelegatedCreation::TrustRecreated);

@@ -245,6 +245,9 @@ fn create_step(
     if matches!(trust, GrantedTrust::Absent) {
         return Ok(Step::Answer(Created::NoTrust));
     }
+    if matches!(trust, GrantedTrust::OfAws) {
+        return Ok(Step::Answer(Created::TrustOfAws));
+    }
     // A trust is pinned by its grants, and never otherwise.
     let of_trust = trust.pin().cloned().map(Pin::Pinned);
     let wanted = of_trust.as_ref().or(pin);

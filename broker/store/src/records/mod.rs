@@ -3,11 +3,12 @@
 //!
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `audit`, `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
-//! `single_use`, `revocations`, `refused_exchanges`, `packages`, `package_state`, `life`, `uploads`,
-//! `provider_releases`, `provider_files`, `signing_keys`, `sources`, `trusts`, `usage`, `webhooks` and
-//! `outbox`.
+//! `single_use`, `revocations`, `aws_groups`, `refused_exchanges`, `packages`, `package_state`, `life`,
+//! `uploads`, `provider_releases`, `provider_files`, `signing_keys`, `sources`, `trusts`, `usage`,
+//! `webhooks` and `outbox`.
 
 pub(crate) mod audit;
+mod aws_groups;
 mod delegated_grants;
 mod dynamodb;
 mod grants;

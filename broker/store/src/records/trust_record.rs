@@ -3,13 +3,19 @@
 use serde_json::{Map, Value, json};
 use stile_core::critical;
 use stile_core::principal::{LocalName, UniqueId};
-use stile_core::trust::{ClaimPath, Condition, IssuerUrl, LiveTrust, Rule, Trust};
+use stile_core::trust::{
+    AwsAccounts, AwsCallers, ClaimPath, Condition, IssuerUrl, LiveTrust, Rule, Trust,
+};
 
 use crate::StoreError;
 
 /// The fields of the text, which its `crit` may name.
-const KNOWN: [&str; 8] =
-    ["issuer", "audience", "conditions", "max_age", "keys", "by", "at", "changed"];
+const KNOWN: [&str; 9] =
+    ["issuer", "audience", "conditions", "max_age", AWS, "keys", "by", "at", "changed"];
+
+/// The field of the callers of AWS. It is critical: without it, the trust would believe callers as
+/// `oidc:NAME`.
+const AWS: &str = "aws";
 
 /// A trust as a backend keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +76,15 @@ impl TrustRecord {
                 None => fields.remove(name),
             };
         }
+        if let Some(aws) = &trust.aws {
+            fields.insert(AWS.to_owned(), aws_to_json(aws));
+            let crit = fields.entry(critical::CRIT).or_insert_with(|| json!([]));
+            if let Value::Array(crit) = crit
+                && !crit.contains(&json!(AWS))
+            {
+                crit.push(AWS.into());
+            }
+        }
         Self {
             name: trust.name.clone(),
             id: trust.id.clone(),
@@ -95,6 +110,10 @@ impl TrustRecord {
             audience: optional("audience")?,
             conditions: conditions.map(condition_from_json).collect::<Option<_>>()?,
             max_age: number("max_age")?,
+            aws: match fields.get(AWS) {
+                None => None,
+                Some(aws) => Some(aws_from_json(aws)?),
+            },
             keys: optional("keys")?,
             created_by: text("by")?,
             created_at: number("at")?,
@@ -107,6 +126,30 @@ impl TrustRecord {
         trust.terms().check().is_ok().then_some(trust)
     }
 }
+
+fn aws_to_json(aws: &AwsCallers) -> Value {
+    let (of, text) = match &aws.of {
+        AwsAccounts::One(partition, account) => (ACCOUNT, format!("{partition}:{account}")),
+        AwsAccounts::Organization(partition, id) => (ORGANIZATION, format!("{partition}:{id}")),
+    };
+    json!({of: text, WITHOUT_PIN: aws.without_pin})
+}
+
+/// Reads the callers of AWS. With a field that this program does not know, they may be fewer.
+fn aws_from_json(value: &Value) -> Option<AwsCallers> {
+    let fields = value.as_object().filter(|fields| fields.len() == 2)?;
+    let text = |name| fields.get(name).and_then(Value::as_str);
+    let of = match (text(ACCOUNT), text(ORGANIZATION)) {
+        (Some(account), None) => AwsAccounts::account(account)?,
+        (None, Some(organization)) => AwsAccounts::organization(organization)?,
+        _ => return None,
+    };
+    Some(AwsCallers { of, without_pin: fields.get(WITHOUT_PIN)?.as_bool()? })
+}
+
+const ACCOUNT: &str = "account";
+const ORGANIZATION: &str = "organization";
+const WITHOUT_PIN: &str = "without_pin";
 
 fn condition_to_json(condition: &Condition) -> Value {
     let claim = condition.path.as_str();
@@ -157,6 +200,7 @@ mod tests {
                 Condition::contains("groups=platform").unwrap(),
             ],
             max_age: 600,
+            aws: None,
             keys: Some(r#"{"keys":[]}"#.to_owned()),
             created_by: "ops".to_owned(),
             created_at: 5,
@@ -178,6 +222,40 @@ mod tests {
         let bare = Trust { audience: None, keys: None, ..trust() };
         for trust in [trust(), bare] {
             assert_eq!(found(TrustRecord::of(&trust, None)).read(), Some(trust));
+        }
+    }
+
+    #[test]
+    fn a_trust_in_aws_is_critical_and_read_as_a_whole() {
+        let all = "https://tokens.sts.global.api.aws";
+        let own = "https://a1d2b0fd-1177-4468-9351-2f0123456723.tokens.sts.global.api.aws";
+        for (issuer, of, without_pin) in [
+            (own, AwsAccounts::account("111122223333"), true),
+            (all, AwsAccounts::organization("o-a1b2c3d4e5"), false),
+        ] {
+            let aws = Some(AwsCallers { of: of.unwrap(), without_pin });
+            let issuer = issuer.parse().unwrap();
+            let trust = Trust { issuer, aws, conditions: Vec::new(), keys: None, ..trust() };
+            let before = r#"{"crit":["aws"],"note":7}"#;
+            let record = TrustRecord::of(&trust, Some(before));
+            let fields: Value = serde_json::from_str(&record.text).unwrap();
+            assert_eq!(fields["crit"], json!(["aws"]));
+            for bad in [
+                json!(null),
+                json!({}),
+                json!({"account": "aws:111122223333"}),
+                json!({"account": "aws:*", "without_pin": false}),
+                json!({"account": "aws:111122223333", "without_pin": 1}),
+                json!({"organization": "o-*", "without_pin": false}),
+                json!({"account": "111122223333", "organization": "o-a1b2c3d4e5"}),
+                json!({"account": "111122223333", "without_pin": false, "path": "/ci/"}),
+            ] {
+                let mut changed = fields.clone();
+                changed["aws"] = bad.clone();
+                let damaged = TrustRecord { text: changed.to_string(), ..record.clone() };
+                assert_eq!(found(damaged).read(), None, "{bad}");
+            }
+            assert_eq!(found(record).read(), Some(trust));
         }
     }
 

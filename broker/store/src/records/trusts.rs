@@ -19,6 +19,8 @@ pub(super) enum GrantedTrust {
     NotOne,
     /// There is no trust of that name, so a grant would be for a later one that nobody knows yet.
     Absent,
+    /// The trust believes callers of AWS, which have principals of their own.
+    OfAws,
     /// The trust with this id, which the grant is for.
     Live { name: LocalName, id: UniqueId },
 }
@@ -27,7 +29,7 @@ impl GrantedTrust {
     /// Returns the id that must be pinned.
     pub(super) const fn pin(&self) -> Option<&UniqueId> {
         match self {
-            Self::NotOne | Self::Absent => None,
+            Self::NotOne | Self::Absent | Self::OfAws => None,
             Self::Live { id, .. } => Some(id),
         }
     }
@@ -91,6 +93,9 @@ impl Records {
     ) -> Result<GrantedTrust, StoreError> {
         let Some(name) = trust_name(principal) else { return Ok(GrantedTrust::NotOne) };
         let Some(found) = self.found_trust(&name).await? else { return Ok(GrantedTrust::Absent) };
+        if found.read().is_some_and(|trust| trust.aws.is_some()) {
+            return Ok(GrantedTrust::OfAws);
+        }
         let id = found.id.ok_or_else(|| unreadable(&name))?;
         Ok(GrantedTrust::Live { name, id })
     }

@@ -121,6 +121,12 @@ impl Store {
         Ok((principal_state(caller, keyring), deprecated_download))
     }
 
+    /// Returns the groups of AWS callers with a grant or a revocation whose text begins with one of
+    /// these.
+    pub async fn aws_groups(&self, starts: &[String]) -> Result<Vec<Principal>, StoreError> {
+        self.records.aws_groups(starts).await
+    }
+
     /// Records that an authentication was used, and pins the unique id, if one is given. It does
     /// both or neither.
     ///

@@ -44,7 +44,7 @@ impl Store {
         let id = UniqueId::random_trust().map_err(|error| {
             StoreError::unavailable("cannot generate a random id for the trust", error)
         })?;
-        let TrustTerms { issuer, audience, conditions, max_age, keys } = terms;
+        let TrustTerms { issuer, audience, conditions, max_age, aws, keys } = terms;
         let trust = Trust {
             id,
             name,
@@ -53,6 +53,7 @@ impl Store {
             audience,
             conditions,
             max_age,
+            aws,
             keys,
             created_by: access.operator().to_owned(),
             created_at: kept.at(),

@@ -80,15 +80,19 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
         Err(DelegationRefusal::Refused(Refusal::OutOfScope { permission, .. })) => {
             format!("scope {permission}")
         }
-        Err(DelegationRefusal::Refused(Refusal::Recreated { .. })) => "recreated".to_owned(),
+        Err(DelegationRefusal::Refused(Refusal::Recreated { .. } | Refusal::NoUniqueId { .. })) => {
+            "recreated".to_owned()
+        }
         Err(DelegationRefusal::Refused(Refusal::Revoked { .. })) => "revoked".to_owned(),
         Err(DelegationRefusal::Refused(Refusal::TrustChanged { .. })) => "trust".to_owned(),
         Err(DelegationRefusal::TooLong { permission, until, .. }) => {
             format!("{permission} until {until}")
         }
-        Err(DelegationRefusal::AllNamespaces | DelegationRefusal::Account(_)) => {
-            "operator".to_owned()
-        }
+        Err(
+            DelegationRefusal::AllNamespaces
+            | DelegationRefusal::Account(_)
+            | DelegationRefusal::Group(_),
+        ) => "operator".to_owned(),
         Err(DelegationRefusal::Ended(_)) => "ended".to_owned(),
         Err(DelegationRefusal::NoPermission) => "nothing".to_owned(),
         Err(

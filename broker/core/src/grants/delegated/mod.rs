@@ -53,6 +53,9 @@ pub enum DelegationRefusal {
     /// The grant is for all roles and users of an account.
     #[error("only an operator changes grants of a whole account (`{0}`)")]
     Account(Principal),
+    /// The grant is for an organization, an organizational unit or a tag.
+    #[error("only an operator changes grants of a group of AWS callers (`{0}`)")]
+    Group(Principal),
     /// The list would show grants on all namespaces.
     #[error(
         "only a holder of `create_grant` or `delete_grant` on all namespaces lists the grants on `*`"
@@ -130,6 +133,7 @@ pub fn delegate(
     };
     match principal {
         Principal::Account(_) => return Err(DelegationRefusal::Account(principal)),
+        Principal::AwsGroup(_) => return Err(DelegationRefusal::Group(principal)),
         Principal::Role(_)
         | Principal::User(_)
         | Principal::PermissionSet(_)
@@ -167,7 +171,7 @@ fn held_until(
     let gives = |grant: &&Grant| {
         grant.namespace.covers(namespace)
             && grant.allows(permission, now)
-            && state.counts(grant, claims.unique_id())
+            && state.counts(grant, claims.shown_id())
     };
     // The token's own end is no limit: every token ends soon, and the grant does not depend on it.
     Ok(state.grants.iter().filter(gives).map(end_of).max().unwrap_or(now))

@@ -90,7 +90,7 @@ impl VisibleGrants {
 /// not let the bearer use is not among them.
 pub fn grants_in_scope(claims: &Claims, state: &PrincipalState) -> Vec<Grant> {
     let mut covered = Vec::new();
-    for grant in state.grants.iter().filter(|grant| state.counts(grant, claims.unique_id())) {
+    for grant in state.grants.iter().filter(|grant| state.counts(grant, claims.shown_id())) {
         let permissions = within_scope(grant.permissions, claims.permissions());
         if permissions.is_empty() {
             continue;

@@ -55,7 +55,11 @@ pub(super) fn between_principals(
     if principals.contains(granted) {
         return Some(Vec::new());
     }
-    // Nobody types the one kind of name for the other.
+    // Nobody types the one kind of name for the other, and a group has no name.
+    let is_group = |principal: &Principal| matches!(principal, Principal::AwsGroup(_));
+    if is_group(granted) || is_group(caller) {
+        return None;
+    }
     if granted.aws().is_some() != caller.aws().is_some() {
         return None;
     }
@@ -143,7 +147,8 @@ const fn has_arn(principal: &Principal) -> bool {
         Principal::PermissionSet(_)
         | Principal::Account(_)
         | Principal::Trust(_)
-        | Principal::Service(_) => false,
+        | Principal::Service(_)
+        | Principal::AwsGroup(_) => false,
     }
 }
 

@@ -15,7 +15,7 @@ mod tests;
 use stile_protocol::exchange::Namespaces;
 
 use super::{Grant, GrantNamespace, Pin, PrincipalState, check_grants};
-use crate::principal::{Principal, UniqueId};
+use crate::principal::{Principal, ShownId, UniqueId};
 
 pub use condition::Condition;
 pub use difference::Difference;
@@ -177,6 +177,7 @@ impl AccessQuestion<'_> {
         };
         // If no id is pinned and none is known, any id has the same result.
         let id = self.known_id(state).or(pinned);
+        let shown = id.map_or(ShownId::Absent, ShownId::Is);
         let allows = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {
                 (AskedNamespace::One(namespace), _) => Some(namespace),
@@ -184,7 +185,7 @@ impl AccessQuestion<'_> {
                 (AskedNamespace::All, GrantNamespace::One(_)) => return false,
             };
             let single = PrincipalState { grants: vec![(*grant).clone()], ..state.clone() };
-            check_grants(self.caller, id, &single, namespace, self.permission, self.now).is_ok()
+            check_grants(self.caller, shown, &single, namespace, self.permission, self.now).is_ok()
         };
         let by: Vec<Grant> = state.grants.iter().filter(allows).cloned().collect();
         if by.is_empty() {
@@ -245,6 +246,7 @@ impl AccessQuestion<'_> {
             | Principal::Service(_) => 0,
             Principal::PermissionSet(_) => 1,
             Principal::Account(_) => 2,
+            Principal::AwsGroup(_) => 3,
         };
         near.min_by_key(|(grant, differences)| {
             (differences.len(), differences.clone(), rank(grant))

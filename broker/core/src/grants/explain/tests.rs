@@ -189,7 +189,7 @@ fn an_explanation_is_true_for_every_unique_id_that_the_caller_can_have() {
                     let state = state(grants.clone(), pin.clone());
                     let (on, permission) = (Some(&namespace), Permission::Download);
                     let allowed =
-                        check_grants(&caller, Some(id), &state, on, permission, NOW).is_ok();
+                        check_grants(&caller, ShownId::Is(id), &state, on, permission, NOW).is_ok();
                     let expected = match &explained {
                         Explanation::Yes { condition: None, .. } => true,
                         Explanation::Yes { condition: Some(condition), .. } => {

@@ -15,13 +15,13 @@ use crate::records::model::CallerRecords;
 
 impl DynamoDb {
     /// Reads everything that a decision about a caller depends on. The first of the principals is
-    /// the caller's own role or user.
+    /// the caller's own one. The trust is that of the first `oidc:` principal.
     pub(crate) async fn caller(
         &self,
         principals: Vec<Principal>,
     ) -> Result<CallerRecords, StoreError> {
         let pin_key = principals.first().map(pin_key);
-        let trust = principals.first().and_then(|principal| match principal {
+        let trust = principals.iter().find_map(|principal| match principal {
             Principal::Trust(local) => Some((local.name(), trusts::key(local.name()))),
             _ => None,
         });

@@ -15,6 +15,7 @@ use stile_protocol::names::Permissions;
 use super::attributes::{Row, bytes, number, read_bytes, read_number, read_text, text};
 use super::table::{Key, TTL, Write};
 use super::{DynamoDb, compression};
+use crate::records::aws_groups::{MAX_ROWS, too_many};
 use crate::records::grants_page::{Found, GrantsPage, Source};
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 use crate::records::mutation::GrantsChange;
@@ -77,6 +78,28 @@ impl DynamoDb {
         })
         .await?;
         Ok(grants)
+    }
+
+    /// Returns the principals with a grant whose text begins with one of these.
+    pub(crate) async fn granted_principals(
+        &self,
+        starts: &[String],
+    ) -> Result<Vec<String>, StoreError> {
+        let mut principals = Vec::new();
+        for start in starts {
+            let mut read = 0;
+            self.query(ALL, start, |row| {
+                let principal = row.as_ref().and_then(|row| read_text(row, "principal"));
+                principals.extend(principal.map(str::to_owned));
+                read += 1;
+                read > MAX_ROWS
+            })
+            .await?;
+            if read > MAX_ROWS {
+                too_many(start);
+            }
+        }
+        Ok(principals)
     }
 
     /// Returns one page of grants, in order.

@@ -12,7 +12,7 @@ use crate::records::model::CallerRecords;
 
 impl Sqlite {
     /// Reads everything that a decision about a caller depends on. The first of the principals is
-    /// the caller's own role or user.
+    /// the caller's own one. The trust is that of the first `oidc:` principal.
     pub(crate) async fn caller(
         &self,
         principals: Vec<Principal>,
@@ -40,10 +40,11 @@ impl Sqlite {
                 None => Pin::Unpinned,
                 Some(principal) => grants::pin_of(&snapshot, principal)?,
             };
-            let trust = match principals.first() {
-                Some(Principal::Trust(local)) => trusts::live(&snapshot, local.name())?,
+            let trust = principals.iter().find_map(|principal| match principal {
+                Principal::Trust(local) => Some(local.name()),
                 _ => None,
-            };
+            });
+            let trust = trust.map(|name| trusts::live(&snapshot, name)).transpose()?.flatten();
             let revoked_tokens: HashSet<TokenId> = revocations
                 .tokens
                 .iter()

@@ -10,6 +10,7 @@ use stile_protocol::names::Permissions;
 
 use super::{Sqlite, database_error, number, revision, rows, text};
 use crate::StoreError;
+use crate::records::aws_groups::{MAX_ROWS, too_many};
 use crate::records::grants_page::{Found, GrantsPage, Source};
 use crate::records::model::{PrincipalGrants, Revision, StoredGrant};
 
@@ -59,6 +60,30 @@ impl Sqlite {
             let sql = format!("{SELECT} WHERE {filter} ORDER BY principal, namespace");
             let found = rows(connection, &sql, params![principal, namespace])?;
             Ok(found.iter().map(|row| stored(row)).collect())
+        })
+        .await
+    }
+
+    /// Returns the principals with a grant whose text begins with one of these.
+    pub(crate) async fn granted_principals(
+        &self,
+        starts: Vec<String>,
+    ) -> Result<Vec<String>, StoreError> {
+        self.read(move |connection| {
+            let mut principals = Vec::new();
+            for start in &starts {
+                // Texts are compared by their bytes, and no principal has a byte above `~`.
+                let end = format!("{start}\u{7f}");
+                let sql = "SELECT principal FROM grants WHERE principal >= ?1 AND principal < ?2 LIMIT ?3";
+                let limit = i64::try_from(MAX_ROWS).unwrap_or(i64::MAX).saturating_add(1);
+                let found = rows(connection, sql, params![start, end, limit])?;
+                if found.len() > MAX_ROWS {
+                    too_many(start);
+                }
+                let found = found.iter().filter_map(|row| text(row.first()).map(str::to_owned));
+                principals.extend(found.take(MAX_ROWS));
+            }
+            Ok(principals)
         })
         .await
     }

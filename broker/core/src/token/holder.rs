@@ -1,0 +1,107 @@
+//! Whose state decides about the holder of a token: the holder's principal, its groups, and the trust
+//! that believed it.
+
+use serde_json::Value;
+use stile_protocol::exchange::Namespaces;
+use stile_protocol::strict_json::FieldError;
+
+use crate::principal::Principal;
+
+/// The most groups of a token, each of which costs a read of its grants.
+pub const MAX_GROUPS: usize = 16;
+
+/// The most bytes of a token's namespaces and groups together. A longer token would not fit into a
+/// header, and groups give way to namespaces.
+const MAX_LISTED: usize = 2_400;
+
+/// Whose state decides about the holder of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Holder {
+    /// The holder's own principal.
+    pub principal: Principal,
+    /// The groups that the token names, and the trust that believed the holder.
+    more: Vec<Principal>,
+}
+
+impl Holder {
+    /// Creates the holder of a token that names only its principal.
+    pub const fn plain(principal: Principal) -> Self {
+        Self { principal, more: Vec::new() }
+    }
+
+    pub(super) fn of(principal: &Principal, more: Vec<Principal>) -> Self {
+        Self { principal: principal.clone(), more }
+    }
+
+    /// Returns every principal whose grants or revocation matter, the holder's own first.
+    pub fn principals(&self) -> Vec<Principal> {
+        let own = std::iter::once(self.principal.clone()).chain(self.principal.aliases());
+        own.chain(self.more.iter().cloned()).collect()
+    }
+}
+
+/// Reads the groups. It leaves out one that it does not know, which gives less access.
+pub(super) fn read_groups(claim: Value) -> Result<Vec<Principal>, FieldError> {
+    let malformed = || FieldError::new("via", "a list of at most 16 groups");
+    let Value::Array(groups) = claim else { return Err(malformed()) };
+    if groups.len() > MAX_GROUPS {
+        return Err(malformed());
+    }
+    let group = |group: &Value| {
+        let group = Principal::parse_stored(group.as_str()?).ok()?;
+        matches!(group, Principal::AwsGroup(_)).then_some(group)
+    };
+    Ok(groups.iter().filter_map(group).collect())
+}
+
+/// Returns the first groups that fit into a token with these namespaces.
+pub(super) fn fitting(groups: &[Principal], namespaces: &Namespaces) -> Vec<Principal> {
+    let listed = match namespaces {
+        Namespaces::All => 0,
+        Namespaces::List(list) => list.iter().map(|one| one.as_str().len() + 3).sum(),
+    };
+    let mut left = MAX_LISTED.saturating_sub(listed);
+    let fits = |group: &&Principal| match left.checked_sub(group.as_str().len() + 3) {
+        Some(rest) => {
+            left = rest;
+            true
+        }
+        None => false,
+    };
+    groups.iter().take(MAX_GROUPS).take_while(fits).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use stile_protocol::exchange::MAX_NAMESPACES;
+    use stile_protocol::names::Namespace;
+
+    use super::*;
+
+    #[test]
+    fn groups_give_way_to_namespaces() {
+        let unit = format!("ou:o-{}/r-{}", "a".repeat(32), "b".repeat(32));
+        let unit =
+            format!("{unit}{}", format!("/ou-{}-{}", "b".repeat(32), "c".repeat(32)).repeat(5));
+        let tag = format!("{unit}/tag:{}={}", "k".repeat(128), "v".repeat(256));
+        let groups: Vec<Principal> = (0..20)
+            .map(|n| Principal::parse_stored(&format!("{}{n}", &tag[..tag.len() - 2])).unwrap())
+            .collect();
+        let many: Vec<Namespace> = (0..MAX_NAMESPACES)
+            .map(|n| Namespace::parse(&format!("{}{n}", "n".repeat(62))).unwrap())
+            .collect();
+        for (namespaces, least) in [(Namespaces::All, 2), (Namespaces::List(many), 0)] {
+            let fit = fitting(&groups, &namespaces);
+            assert!(fit.len() >= least && fit.len() < 4, "{}", fit.len());
+            // A sealed token is base64, with less than 100 bytes of its own. The other claims have less
+            // than 500.
+            let listed = serde_json::json!({"ns": namespaces, "via": fit}).to_string().len();
+            let sealed = (listed + 600) * 4 / 3;
+            assert!(sealed <= crate::token::MAX_TOKEN_LEN, "{sealed}");
+        }
+        let short: Vec<Principal> = (0..20)
+            .map(|n| Principal::parse_stored(&format!("tag:team=data{n}")).unwrap())
+            .collect();
+        assert_eq!(fitting(&short, &Namespaces::All).len(), MAX_GROUPS);
+    }
+}
