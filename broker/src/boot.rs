@@ -8,12 +8,14 @@ use stile_protocol::audience::Audience;
 use crate::app::events::Events;
 use crate::app::{Broker, DownloadCounts, Limits, Readiness, RefusedExchangeLimits};
 use crate::audit::{AuditLog, Folding};
+use crate::authn::jwt::{IssuerClient, Jwts};
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::config::{Config, ConfigError, StoreLocation};
 use crate::metrics::Metrics;
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::tokens::Tokens;
+use crate::trust_cache::TrustCache;
 use crate::webhook_client::WebhookClient;
 use stile_core::clock::Clock;
 use stile_store::{AwsDeadlines, EventBus, ServiceCalls, Store, StoreError};
@@ -69,6 +71,7 @@ pub fn assemble(
             config.sts_timeouts,
             store.calls().clone(),
         )?,
+        jwts: Jwts::new(IssuerClient::new(&config.private_issuers, store.calls().clone())?),
         single_flight: SingleFlight::default(),
         audit: AuditLog::new(clock.clone(), folding, Arc::clone(&metrics)),
         limits: Limits::default(),
@@ -76,6 +79,7 @@ pub fn assemble(
         store,
         principal_cache: PrincipalCache::new(Arc::clone(&metrics)),
         search_cache: SearchCache::new(Arc::clone(&metrics)),
+        trust_cache: TrustCache::new(Arc::clone(&metrics)),
         link_ttl: config.link_ttl,
         tokens: Tokens::new(audience, config.max_ttl, Arc::clone(&metrics)),
         default_ttl: config.default_ttl,

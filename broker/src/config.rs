@@ -25,6 +25,7 @@ use crate::authn::gateway::IamSource;
 use crate::authn::sigv4::{Endpoint, Endpoints, STS_TIMEOUT, StsTimeouts};
 use crate::client_source::ClientSource;
 use stile_core::package::SIGNED_URL_LIFETIME;
+use stile_core::trust::IssuerUrl;
 use stile_store::{
     AwsDeadlines, AwsEndpoints, DISK_RESERVE_MIB, EmbeddedDeadlines, EventBusName, Place,
     STORE_TIMEOUT,
@@ -163,6 +164,19 @@ pub struct Options {
     /// Default: every commercial region. Example: us-east-1,eu-central-1
     #[arg(long, env = "STILE_REGIONS", value_name = "REGIONS", value_delimiter = ',')]
     pub regions: Vec<String>,
+
+    /// Allow these issuers of JWTs to be at private addresses: their URLs, comma-separated
+    ///
+    /// Without it, the broker reads the keys of an issuer only from public addresses. A trust of the
+    /// issuer is required, too. Use it for GitHub Enterprise Server or GitLab inside a network.
+    /// Example: https://gitlab.corp.example
+    #[arg(
+        long,
+        env = "STILE_PRIVATE_ISSUERS",
+        value_name = "URLS",
+        value_delimiter = ','
+    )]
+    pub private_issuers: Vec<String>,
 
     /// Limit the lifetime of a token to this many seconds, from 60 to 43200
     #[arg(long, env = "STILE_MAX_TTL", value_name = "SECONDS", default_value_t = 3600)]
@@ -329,6 +343,8 @@ pub struct Config {
     pub clients: ClientSource,
     /// The regions for which proofs may be signed.
     pub regions: Vec<&'static Region>,
+    /// The issuers of JWTs that can be at private addresses.
+    pub private_issuers: Vec<IssuerUrl>,
     /// The longest lifetime of a token, in seconds.
     pub max_ttl: i64,
     /// The lifetime of a token from `GET /v1/token` for callers that ask for none, in seconds.
@@ -404,6 +420,10 @@ impl TryFrom<Options> for Config {
             options.aws_endpoints.check()?;
         }
         let regions = regions::enabled(&without_empty(&options.regions), options.fips)?;
+        let private_issuers = without_empty(&options.private_issuers)
+            .iter()
+            .map(|text| text.parse().map_err(|error| ConfigError::PrivateIssuer(text.clone(), error)))
+            .collect::<Result<Vec<IssuerUrl>, _>>()?;
         let store = store_location(&options)?;
         if host.is_none() && matches!(store, StoreLocation::Folder(_)) {
             return Err(ConfigError::NoHost);
@@ -451,6 +471,7 @@ impl TryFrom<Options> for Config {
             plain_http,
             clients,
             regions,
+            private_issuers,
             max_ttl: options.max_ttl,
             default_ttl: options.default_ttl,
             iam_source,

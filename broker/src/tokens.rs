@@ -473,6 +473,7 @@ mod tests {
         let state = PrincipalState {
             grants: vec![grant],
             pin: Pin::Unpinned,
+            trust: None,
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: KeyringSummary::default(),

@@ -8,8 +8,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use serde_json::Value;
+use stile_broker::checked_resolver::Lookup;
 use stile_broker::http::Server;
-use stile_broker::webhook_client::{Lookup, WebhookClient};
+use stile_broker::webhook_client::WebhookClient;
 use tokio::sync::{Notify, oneshot};
 
 use crate::broker::served::system_time;

@@ -245,9 +245,10 @@ impl GrantBackend for StoreBackend<'_> {
         let created = Self::audited(event, created, |created| match created {
             Created::Done { .. } => Outcome::Created,
             Created::Exists { grant, .. } if wanted.is(grant, now) => Outcome::Unchanged,
-            Created::Exists { .. } | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
-                Outcome::Conflict
-            }
+            Created::Exists { .. }
+            | Created::DiffersByCase(_)
+            | Created::PinnedOtherwise(_)
+            | Created::NoTrust => Outcome::Conflict,
             Created::TooMany => Outcome::Full,
         })?;
         let created = match created {
@@ -266,6 +267,9 @@ impl GrantBackend for StoreBackend<'_> {
                 format!("its name differs only by case from `{twin}`, which has grants")
             }
             Created::PinnedOtherwise(_) => "the principal has another pin".to_owned(),
+            Created::NoTrust => {
+                format!("there is no trust `{}`", wanted.principal.name().unwrap_or_default())
+            }
             Created::TooMany => format!("the principal has the maximum of {MAX_GRANTS} grants"),
         };
         Ok(Made::Conflict(why))

@@ -83,9 +83,10 @@ async fn create_in_store(
         {
             Outcome::Unchanged
         }
-        Created::Exists { .. } | Created::DiffersByCase(_) | Created::PinnedOtherwise(_) => {
-            Outcome::Conflict
-        }
+        Created::Exists { .. }
+        | Created::DiffersByCase(_)
+        | Created::PinnedOtherwise(_)
+        | Created::NoTrust => Outcome::Conflict,
         Created::TooMany => Outcome::Full,
     })? {
         Created::Done { grant, new_namespace } => {
@@ -117,6 +118,13 @@ async fn create_in_store(
             Err(CommandError::refused(problem).hint(hint))
         }
         Created::PinnedOtherwise(_) => Err(pinned_otherwise(args, &principal)),
+        Created::NoTrust => {
+            let name = principal.name().unwrap_or_default();
+            let create = target.command("trust create");
+            Err(CommandError::refused(format!("there is no trust `{name}`")).hint(format!(
+                "create it first with `{create} {name} --issuer URL --claim NAME=VALUE`"
+            )))
+        }
         Created::TooMany => Err(CommandError::refused(format!(
             "`{principal}` has the maximum of {MAX_GRANTS} grants"
         ))

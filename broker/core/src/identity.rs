@@ -169,10 +169,13 @@ pub enum IdentityError {
 /// Without it, anyone who copies a proof could mint a token with it (replay).
 #[derive(Debug, PartialEq, Eq)]
 pub enum SingleUse {
-    /// The store must record this digest before the mint, and must reject a known digest.
+    /// The store must record these digests before the mint, and must reject a known digest.
     Record {
         /// SHA-256 of the signed content.
         digest: [u8; 32],
+        /// SHA-256 of the name that the issuer gave to the authentication, if it gave one. It is
+        /// recorded and rejected as `digest` is.
+        named: Option<[u8; 32]>,
         /// Time until which the issuer itself would accept the signature, in Unix seconds.
         keep_until: i64,
     },

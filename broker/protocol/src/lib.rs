@@ -6,6 +6,7 @@
 //! | [`region`] | AWS regions and the STS host of each |
 //! | [`signed_request`] | the STS request that the helper signs and the broker rebuilds |
 //! | [`exchange`] | the request body of `POST /v1/token` |
+//! | [`token_exchange`] | the form of `POST /v1/token` with a JWT: OAuth 2.0 Token Exchange |
 //! | [`reply`] | responses: a token, or an error with its code |
 //! | [`request_id`] | the id of a request in an answer |
 //! | [`names`] | namespaces, module addresses, permissions |
@@ -21,3 +22,4 @@ pub mod reply;
 pub mod request_id;
 pub mod signed_request;
 pub mod strict_json;
+pub mod token_exchange;

@@ -104,6 +104,24 @@ codes! {
     ExpiredCredentials = "expired_credentials",
     /// The proof was already used.
     ProofReplayed = "proof_replayed",
+    /// No trust of the registry believes the JWT: its issuer, its audience or its claims.
+    JwtNotTrusted = "jwt_not_trusted",
+    /// More than one trust believes the JWT, and the request does not choose one.
+    AmbiguousTrust = "ambiguous_trust",
+    /// The JWT has expired, or is older than its trust allows.
+    JwtExpired = "jwt_expired",
+    /// The JWT is from the future, by the broker's clock.
+    JwtFromFuture = "jwt_from_future",
+    /// No key of the issuer signed the JWT.
+    JwtBadSignature = "jwt_bad_signature",
+    /// The JWT was already used.
+    JwtReplayed = "jwt_replayed",
+    /// The broker does not support this grant type of OAuth.
+    UnsupportedGrantType = "unsupported_grant_type",
+    /// The scope of an OAuth request is malformed, or is not one that a token can have.
+    InvalidScope = "invalid_scope",
+    /// The audience or the resource of an OAuth request is not this registry.
+    InvalidTarget = "invalid_target",
     /// The token is missing or invalid.
     Unauthorized = "unauthorized",
     /// No grant allows this.
@@ -158,6 +176,10 @@ codes! {
     StsInconsistent = "sts_inconsistent",
     /// STS did not respond in time.
     StsTimeout = "sts_timeout",
+    /// The issuer of the JWT is unreachable or overloaded.
+    IssuerUnavailable = "issuer_unavailable",
+    /// The keys or the discovery document of the issuer are not valid.
+    IssuerBadResponse = "issuer_bad_response",
     /// An internal error of the broker.
     Internal = "internal",
 }

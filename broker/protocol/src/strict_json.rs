@@ -5,8 +5,8 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 /// Why an object is invalid: the field and the problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,7 +120,92 @@ fn sanitize_name(name: &str) -> String {
     name.chars().take(40).map(|c| if c.is_ascii_graphic() && c != '`' { c } else { '?' }).collect()
 }
 
-/// Prefix of the error that the visitor returns for a duplicate field.
+/// Parses exactly one JSON object in which no object, at any depth, has a field twice.
+///
+/// Parsers of other programs keep the first of two fields, or the last. So a document with both could
+/// mean one thing to its author and another thing here.
+///
+/// # Errors
+///
+/// [`FieldError`] about the whole document, with the reason.
+pub fn parse_unique(bytes: &[u8]) -> Result<Map<String, Value>, FieldError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let object = UniqueVisitor.deserialize(&mut deserializer);
+    let object = object.and_then(|value| deserializer.end().map(|()| value));
+    match object {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(FieldError::whole("it must be one JSON object")),
+        Err(error) if error.to_string().starts_with(DUPLICATE) => {
+            Err(FieldError::whole("one of its fields appears twice"))
+        }
+        Err(_) => Err(FieldError::whole("it must be one JSON object in UTF-8")),
+    }
+}
+
+/// Reads any value, and rejects duplicate fields at every depth. `serde_json` limits the depth.
+struct UniqueVisitor;
+
+impl<'de> DeserializeSeed<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element_seed(Self)? {
+            array.push(item);
+        }
+        Ok(Value::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            let value = fields.next_value_seed(Self)?;
+            if object.contains_key(&name) {
+                return Err(serde::de::Error::custom(DUPLICATE));
+            }
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// Prefix of the error that the visitors return for a duplicate field.
 const DUPLICATE: &str = "duplicate field ";
 
 struct FieldsVisitor;
@@ -193,6 +278,28 @@ mod tests {
         assert_eq!(problem(br#"{"a":7}"#), "`a` must be a string");
         assert_eq!(problem(br#"{"a":"x","A":"secret"}"#), "field `A` is not known");
         assert_eq!(problem(b"{\"a\":\"x\",\"\\n`\\u001b[31m\":1}"), "field `???[31m` is not known");
+    }
+
+    #[test]
+    fn a_field_twice_at_any_depth_makes_a_document_invalid() {
+        for document in [
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"a":2}}"#,
+            r#"{"x":[[{"a":1,"b":2,"a":3}]]}"#,
+        ] {
+            let error = parse_unique(document.as_bytes()).unwrap_err();
+            assert_eq!(error.problem, "one of its fields appears twice", "{document}");
+        }
+        for document in ["", "[]", "1", "null", "{", "{}{}", "{} x", "\u{feff}{}", "{\"a\":\"\n\"}"] {
+            assert!(parse_unique(document.as_bytes()).is_err(), "{document:?}");
+        }
+        assert!(parse_unique(b"{\"a\":\"\xff\"}").is_err());
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+        assert!(parse_unique(deep.as_bytes()).is_err());
+        let text = r#"{"a":{"a":[1,-1,1.5,"x",true,null,{"a":{}}]},"b":18446744073709551615}"#;
+        let expected: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(Value::Object(parse_unique(text.as_bytes()).unwrap()), expected);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use stile_core::grants::{
 };
 use stile_core::principal::Principal;
 use stile_core::token::{Claims, MAX_TOKEN_LEN};
+use stile_core::trust::TrustCheck;
 use stile_store::StoreError;
 
 /// The bearer of a valid token that is not revoked, with the bearer's grants.
@@ -102,7 +103,10 @@ pub async fn authenticate(
     Ok(Bearer { token: token.clone(), claims, state, now })
 }
 
-/// Checks whether the token's key is dropped, or the token or its principal revoked.
+/// Checks whether the token's key is dropped, the token or its principal revoked, or its trust changed
+/// or deleted.
+///
+/// If another trust has the name, the bearer is known, and each decision refuses it.
 async fn confirm(
     broker: &Broker,
     opened: &Opened,
@@ -111,6 +115,9 @@ async fn confirm(
 ) -> Result<(), AuthenticateError> {
     broker.tokens.confirm(&opened.key_id, &state.keyring, &broker.store, now).await?;
     if state.revoked.is_some() || state.revoked_tokens.contains(opened.claims.id()) {
+        return Err(AuthenticateError::Invalid);
+    }
+    if state.check_trust(&opened.claims) == TrustCheck::Changed {
         return Err(AuthenticateError::Invalid);
     }
     Ok(())

@@ -10,12 +10,14 @@ use super::events::Events;
 use super::limits::Limits;
 use super::refused_exchange_limits::RefusedExchangeLimits;
 use crate::audit::AuditLog;
+use crate::authn::jwt::Jwts;
 use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::metrics::{Current, Format, Metrics};
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
+use crate::trust_cache::TrustCache;
 use stile_core::clock::Clock;
 use stile_core::token::KeyringSummary;
 use stile_store::{Store, StoreError, StoreErrorKind};
@@ -36,6 +38,8 @@ pub struct Broker {
     pub regions: Vec<&'static Region>,
     /// The client of STS, which identifies the signer of a proof.
     pub sts: Sts,
+    /// The keys of the issuers of JWTs.
+    pub jwts: Jwts,
     /// The proofs in progress.
     pub single_flight: SingleFlight,
     /// The audit log.
@@ -50,6 +54,8 @@ pub struct Broker {
     pub principal_cache: PrincipalCache,
     /// The words of the modules of recent namespaces.
     pub search_cache: SearchCache,
+    /// All trusts.
+    pub trust_cache: TrustCache,
     /// The lifetime of a signed URL for an archive, in seconds.
     pub link_ttl: i64,
     /// The keys, which mint and open tokens.

@@ -67,6 +67,12 @@ pub enum GrantsError {
         /// The number.
         limit: usize,
     },
+    /// The principal is a trust, and there is none of that name.
+    #[error("there is no trust for `{0}`")]
+    NoTrust(Principal),
+    /// An earlier trust of that name has the pin of its grants.
+    #[error("`{0}` was deleted and recreated after it was granted")]
+    TrustRecreated(Principal),
     /// The bearer may change grants on more namespaces than one list has.
     #[error(
         "you may change grants on more than {LISTED_NAMESPACES} namespaces, which is too many for one list"
@@ -222,6 +228,14 @@ pub async fn create(
         DelegatedCreation::NamespaceFull(limit) => {
             event.outcome(Outcome::Full);
             Err(GrantsError::NamespaceFull { namespace: target.namespace.clone(), limit })
+        }
+        DelegatedCreation::NoTrust => {
+            event.outcome(Outcome::Conflict);
+            Err(GrantsError::NoTrust(principal))
+        }
+        DelegatedCreation::TrustRecreated => {
+            event.outcome(Outcome::Conflict);
+            Err(GrantsError::TrustRecreated(principal))
         }
         DelegatedCreation::Stale => Err(GrantsError::Full(principal)),
     }

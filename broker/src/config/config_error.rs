@@ -8,6 +8,7 @@ use stile_protocol::exchange;
 use super::{LINK_TTL, MetricsConfigError};
 use crate::authn::gateway::IamSourceError;
 use crate::authn::sigv4::{EndpointError, STS_TIMEOUT};
+use stile_core::trust::IssuerUrlError;
 use stile_store::{DISK_RESERVE_MIB, EndpointsError, EventBusNameError, STORE_TIMEOUT};
 
 /// The reason why a configuration is not valid.
@@ -35,6 +36,9 @@ pub enum ConfigError {
     /// The default lifetime is out of bounds.
     #[error("`--default-ttl` must be from {min} to {max} seconds", min = exchange::MIN_TTL, max = exchange::MAX_TTL)]
     DefaultTtl,
+    /// An issuer has no valid URL.
+    #[error("`--private-issuers`: `{0}` is not the URL of an issuer")]
+    PrivateIssuer(String, #[source] IssuerUrlError),
     /// The trusted API has no valid name.
     #[error("`--iam-source` is not valid")]
     IamSource(#[source] IamSourceError),

@@ -141,6 +141,7 @@ impl ApiError {
                 "ask an operator for `stile-admin grant repin --role-arn {}`",
                 principal.display_name()
             )),
+            Refusal::TrustChanged { .. } => error.hint("try again with a new JWT"),
             Refusal::Revoked { principal, .. } => error.hint(format!(
                 "ask an operator for `stile-admin token lift --principal {}`",
                 principal.display_name()
@@ -220,6 +221,7 @@ impl ApiError {
                 .hint("make a new proof for each token"),
             MintError::Sts(error) => Self::sts(error, &broker.audience),
             MintError::Gateway(error) => Self::gateway(error),
+            MintError::Jwt(error) => Self::jwt(error, &broker.audience),
             MintError::Refused(refusal) => Self::refusal(refusal),
             MintError::Store(error) => Self::store(error),
             MintError::Key(error) => Self::key(error),

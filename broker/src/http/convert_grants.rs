@@ -32,6 +32,11 @@ impl ApiError {
             }
             GrantsError::NamespaceFull { .. } => Self::new(ErrorCode::Conflict, message)
                 .hint("delete grants that nobody needs, or ask an operator"),
+            GrantsError::NoTrust(_) => Self::new(ErrorCode::Conflict, message)
+                .hint("ask an operator for `stile-admin trust create`"),
+            GrantsError::TrustRecreated(principal) => Self::new(ErrorCode::Conflict, message).hint(
+                format!("ask an operator for `stile-admin grant repin --principal {principal}`"),
+            ),
             GrantsError::TooManyNamespaces => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("name one with `namespace`, or a principal with `principal`"),
             GrantsError::WouldBeEmpty => Self::new(ErrorCode::InvalidRequest, message)

@@ -11,7 +11,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use stile_protocol::reply::{ErrorCode, ErrorReply};
+use stile_protocol::token_exchange::OAuthErrorReply;
 
+use super::form_body::is_form;
 use super::request_id::RequestId;
 use crate::app::Broker;
 use crate::error_chain::with_causes;
@@ -80,6 +82,10 @@ impl ApiError {
             | ErrorCode::UnsupportedVersion
             | ErrorCode::BadRegion
             | ErrorCode::RegionNotEnabled
+            | ErrorCode::AmbiguousTrust
+            | ErrorCode::UnsupportedGrantType
+            | ErrorCode::InvalidScope
+            | ErrorCode::InvalidTarget
             | ErrorCode::BadArchive => StatusCode::BAD_REQUEST,
             ErrorCode::ProofExpired
             | ErrorCode::ProofFromFuture
@@ -87,6 +93,11 @@ impl ApiError {
             | ErrorCode::InvalidCredentials
             | ErrorCode::ExpiredCredentials
             | ErrorCode::ProofReplayed
+            | ErrorCode::JwtNotTrusted
+            | ErrorCode::JwtExpired
+            | ErrorCode::JwtFromFuture
+            | ErrorCode::JwtBadSignature
+            | ErrorCode::JwtReplayed
             | ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::NoGrant
             | ErrorCode::OutOfScope
@@ -105,11 +116,14 @@ impl ApiError {
             ErrorCode::TooLarge | ErrorCode::QuotaExceeded => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorCode::Throttled => StatusCode::TOO_MANY_REQUESTS,
-            ErrorCode::StsUnavailable | ErrorCode::StoreUnavailable | ErrorCode::KeyUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ErrorCode::StsUnavailable
+            | ErrorCode::IssuerUnavailable
+            | ErrorCode::StoreUnavailable
+            | ErrorCode::KeyUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             ErrorCode::InsufficientStorage => StatusCode::INSUFFICIENT_STORAGE,
-            ErrorCode::StsBadResponse | ErrorCode::StsInconsistent => StatusCode::BAD_GATEWAY,
+            ErrorCode::StsBadResponse
+            | ErrorCode::StsInconsistent
+            | ErrorCode::IssuerBadResponse => StatusCode::BAD_GATEWAY,
             ErrorCode::StsTimeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -157,6 +171,8 @@ pub enum ErrorShape {
     List,
     /// An object of Stile, with code, message, hint and the id of the request.
     Object,
+    /// The same object, or that of OAuth with the same fields, if the request has a form.
+    Exchange,
 }
 
 /// Adds the body to an error response, in the form of its route, with the id of the request.
@@ -166,6 +182,7 @@ pub async fn render_errors(
     next: Next,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().copied();
+    let is_oauth = shape == ErrorShape::Exchange && is_form(request.headers());
     let response = next.run(request).await;
     let Some(error) = response.extensions().get::<ApiError>().cloned() else { return response };
     let (mut parts, _) = response.into_parts();
@@ -173,7 +190,17 @@ pub async fn render_errors(
     let body = match shape {
         ErrorShape::Line => format!("{}\n", line()).into_response(),
         ErrorShape::List => Json(serde_json::json!({ "errors": [line()] })).into_response(),
-        ErrorShape::Object => Json(ErrorReply {
+        ErrorShape::Exchange if is_oauth => Json(OAuthErrorReply {
+            error: oauth_code(error.code).to_owned(),
+            error_description: error.message.clone(),
+            code: error.code.as_str().to_owned(),
+            message: error.message,
+            hint: error.hint,
+            server_time: rfc3339(broker.clock.now()),
+            request_id: id.map(|id| id.to_string()),
+        })
+        .into_response(),
+        ErrorShape::Object | ErrorShape::Exchange => Json(ErrorReply {
             error: error.code.as_str().to_owned(),
             message: error.message,
             hint: error.hint,
@@ -186,4 +213,22 @@ pub async fn render_errors(
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.extend(body_parts.headers);
     Response::from_parts(parts, Body::new(body))
+}
+
+/// Returns the error code of OAuth: RFC 6749, section 5.2, and RFC 8693, section 2.2.2.
+///
+/// These have no code for a token that is not valid, other than `invalid_request`.
+const fn oauth_code(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::UnsupportedGrantType => "unsupported_grant_type",
+        ErrorCode::InvalidScope | ErrorCode::NoGrant => "invalid_scope",
+        ErrorCode::InvalidTarget => "invalid_target",
+        ErrorCode::PrincipalRevoked | ErrorCode::PrincipalRecreated => "unauthorized_client",
+        ErrorCode::Throttled
+        | ErrorCode::IssuerUnavailable
+        | ErrorCode::StoreUnavailable
+        | ErrorCode::KeyUnavailable => "temporarily_unavailable",
+        ErrorCode::IssuerBadResponse | ErrorCode::Internal => "server_error",
+        _ => "invalid_request",
+    }
 }

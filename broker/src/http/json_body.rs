@@ -45,8 +45,12 @@ async fn read_body(request: Request, limit: usize) -> Result<Vec<u8>, ApiError> 
             "the body must be `application/json`, without `Content-Encoding`",
         ));
     }
-    let collected =
-        tokio::time::timeout(BODY, Limited::new(Body::new(body), limit).collect()).await;
+    collect(body, limit).await
+}
+
+/// Reads a body of at most `limit` bytes, within ten seconds.
+pub(super) async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let collected = tokio::time::timeout(BODY, Limited::new(body, limit).collect()).await;
     match collected {
         Err(_) => Err(ApiError::new(
             ErrorCode::RequestTimeout,
@@ -86,6 +90,13 @@ pub(super) async fn read_no_body(request: Request) -> Result<(), ApiError> {
 
 fn refused(what: &str) -> ApiError {
     ApiError::new(ErrorCode::InvalidRequest, format!("this route takes no {what}"))
+}
+
+/// Returns the media type of the body without its parameters. `None` if there is not exactly one.
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&str> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else { return None };
+    value.to_str().ok()?.split(';').next().map(str::trim)
 }
 
 /// Returns whether the client says that its body is JSON. [`read_json`] checks the rest.

@@ -4,10 +4,12 @@ mod archive_body;
 mod checked_body;
 mod convert;
 mod convert_grants;
+mod convert_jwt;
 mod convert_providers;
 mod decision;
 mod discovery;
 mod error;
+mod form_body;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod health;
@@ -58,11 +60,6 @@ pub fn router(broker: Arc<Broker>) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(openapi::document))
-        // With a proof, or with a signature that a gateway verified.
-        .route(
-            "/v1/token",
-            get(gateway::mint).post(exchange::mint).fallback(gateway::unsupported_method),
-        )
         // With a token.
         .route("/v1/whoami", get(whoami::whoami))
         .route(
@@ -83,7 +80,13 @@ pub fn router(broker: Arc<Broker>) -> Router {
             get(archives::provider_file),
         )
         .fallback(no_such_route);
+    // With a proof or a JWT, or with a signature that a gateway verified.
+    let token = Router::new().route(
+        "/v1/token",
+        get(gateway::mint).post(exchange::mint).fallback(gateway::unsupported_method),
+    );
     with_errors(routes, ErrorShape::Object, &broker)
+        .merge(with_errors(token, ErrorShape::Exchange, &broker))
         .nest("/v1/modules", module_routes(&broker))
         .nest("/v1/providers", provider_routes(&broker))
         // A request passes the last layer first.

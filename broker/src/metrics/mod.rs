@@ -60,6 +60,8 @@ pub enum Cache {
     Principals,
     /// The words of the modules of a namespace.
     Search,
+    /// All trusts.
+    Trusts,
 }
 
 impl Cache {
@@ -69,6 +71,7 @@ impl Cache {
             Self::Tokens => "tokens",
             Self::Principals => "principals",
             Self::Search => "search",
+            Self::Trusts => "trusts",
         }
     }
 }

@@ -57,6 +57,8 @@ label! {
         EventBridge = "eventbridge",
         /// STS.
         Sts = "sts",
+        /// The issuers of JWTs, all of them.
+        Issuer = "issuer",
     }
 }
 

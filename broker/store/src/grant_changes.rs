@@ -42,6 +42,8 @@ pub enum Created {
     /// The request contains a pin, and the principal has another one. A pin applies to all its
     /// grants.
     PinnedOtherwise(Pin),
+    /// The principal is a trust, and there is none of that name.
+    NoTrust,
 }
 
 /// The result of changing a grant.
@@ -139,6 +141,10 @@ pub enum DelegatedCreation {
     PrincipalFull(usize),
     /// The namespace has the maximum number of grants that bearers create, which is this one.
     NamespaceFull(usize),
+    /// The principal is a trust, and there is none of that name.
+    NoTrust,
+    /// Another trust of that name had grants, and an operator has not removed its pin.
+    TrustRecreated,
     /// The records of the decision have changed since it, so the bearer must decide again.
     Stale,
 }

@@ -27,6 +27,7 @@ mod records;
 mod repaired;
 mod retry;
 mod store;
+mod trust_answers;
 
 pub use answers::{
     AfterDownload, BegunUpload, DownloadTotal, FetchedUpload, HostRecorded, Leftover, LifeChanged,
@@ -75,3 +76,4 @@ pub use store::{
     AwsCreated, BackedUp, CopyProgress, ExpiredEvents, ExpiryProblem, FolderCreated, Restored,
     Store, StoredPackages,
 };
+pub use trust_answers::{TrustChange, TrustCreated, TrustDeleted, TrustUpdated, UnreadableTrust};

@@ -215,6 +215,7 @@ impl TestBroker {
             plain_http: false,
             clients: ClientSource::Connection,
             regions: regions.to_vec(),
+            private_issuers: Vec::new(),
             max_ttl,
             default_ttl: 3600,
             iam_source: None,

@@ -261,6 +261,6 @@ impl Operated<'_> {
         pin: Option<(Principal, UniqueId)>,
         now: i64,
     ) -> Result<SingleUseOutcome, StoreError> {
-        self.0.record(SingleUse::Record { digest, keep_until }, pin, now).await
+        self.0.record(SingleUse::Record { digest, named: None, keep_until }, pin, now).await
     }
 }

@@ -16,8 +16,9 @@ use crate::grants::{Grant, GrantNamespace, OperatorAccess};
 use crate::identity::{Identity, Issuer};
 use crate::package::source::{ModuleSource, ObjectAddress};
 use crate::package::{PackageAddress, Version};
-use crate::principal::Principal;
+use crate::principal::{LocalName, Principal};
 use crate::token::{Claims, TokenId};
+use crate::trust::{Trust, TrustTerms};
 use crate::webhook::WebhookName;
 
 use super::names::{Kind, Outcome};
@@ -108,6 +109,8 @@ macro_rules! with_fields {
             operator = $event.operator.as_deref(),
             about = $event.about.as_ref().map(Principal::as_str),
             webhook = $event.webhook.as_deref(),
+            trust = $event.trust.as_deref(),
+            trust_before = $event.trust_before.as_deref(),
             network = $network,
             count = $event.count,
         }
@@ -145,6 +148,8 @@ pub struct Event {
     operator: Option<String>,
     about: Option<Principal>,
     webhook: Option<String>,
+    trust: Option<String>,
+    trust_before: Option<String>,
     network: Option<Network>,
     count: Option<u64>,
 }
@@ -181,6 +186,8 @@ impl Event {
             operator: None,
             about: None,
             webhook: None,
+            trust: None,
+            trust_before: None,
             network: None,
             count: None,
         }
@@ -338,6 +345,24 @@ impl Event {
     /// Sets the webhook that the change affects.
     pub fn webhook(&mut self, name: &WebhookName) {
         self.webhook = Some(name.as_str().to_owned());
+    }
+
+    /// Sets the trust that the change affects, and what it believes after the change.
+    pub fn trust(&mut self, name: &LocalName, terms: &TrustTerms) {
+        self.about(&Principal::trust(name));
+        self.trust = Some(terms.to_string());
+    }
+
+    /// Sets what the trust believed before the change.
+    pub fn trust_before(&mut self, trust: &Trust) {
+        self.about(&trust.principal());
+        self.trust_before = Some(trust.terms().to_string());
+    }
+
+    /// Sets what the trust believes after the change, and what it believed before.
+    pub fn trust_changed(&mut self, before: &Trust, after: &Trust) {
+        self.trust_before(before);
+        self.trust(&after.name, &after.terms());
     }
 
     /// Sets the token that the change affects.

@@ -85,6 +85,8 @@ names! {
         Key = "key",
         /// Creating a namespace, or setting its limits.
         Namespace = "namespace",
+        /// Creating, changing or deleting a trust.
+        Trust = "trust",
         /// Adding or removing a webhook.
         Webhook = "webhook",
         /// Removing kept events that are older than a number of days.

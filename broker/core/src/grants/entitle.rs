@@ -7,6 +7,7 @@ use super::{Pin, PrincipalState, Refusal, check_grants};
 use crate::identity::Identity;
 use crate::principal::{Principal, UniqueId};
 use crate::token::{Claims, NewClaims};
+use crate::trust::{TrustCheck, check_live};
 
 /// Proof that [`entitle`] allowed a token of this scope to this caller. Only [`entitle`] creates one.
 #[derive(Debug)]
@@ -82,6 +83,16 @@ pub fn entitle(
     if let Some(principal) = &state.revoked {
         let (caller, principal) = (caller.principal().clone(), principal.clone());
         return Err(Refusal::Revoked { caller, principal });
+    }
+    let live = state.trust.as_ref();
+    match check_live(caller.principal(), caller.unique_id(), caller.trust_revision(), live) {
+        TrustCheck::Same => {}
+        TrustCheck::Changed => {
+            return Err(Refusal::TrustChanged { principal: caller.principal().clone() });
+        }
+        TrustCheck::Recreated => {
+            return Err(Refusal::Recreated { principal: caller.principal().clone() });
+        }
     }
     let check = |namespace| {
         document.permissions.iter().try_for_each(|permission| {

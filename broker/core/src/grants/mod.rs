@@ -40,7 +40,8 @@ pub use signing_keys::{ChangesSigningKeys, ListsSigningKeys, OperatorKeyAccess};
 pub use tag::GrantTag;
 
 use crate::principal::{Principal, UniqueId};
-use crate::token::{KeyringSummary, TokenId};
+use crate::token::{Claims, KeyringSummary, TokenId};
+use crate::trust::{LiveTrust, TrustCheck, check_live};
 
 /// Maximum number of grants of one principal. Beyond it, an operator must grant on `*`.
 ///
@@ -143,6 +144,8 @@ pub struct PrincipalState {
     pub grants: Vec<Grant>,
     /// The pin of the caller's own role or user.
     pub pin: Pin,
+    /// The trust that has the name of the caller now, if the caller is `oidc:` and there is one.
+    pub trust: Option<LiveTrust>,
     /// One of the caller's principals that an operator revoked, if any.
     pub revoked: Option<Principal>,
     /// The tokens that an operator revoked by their id.
@@ -168,10 +171,22 @@ pub struct StateRevisions {
 impl PrincipalState {
     /// Returns whether a grant applies to a caller with this unique id.
     ///
-    /// The pin protects grants to a role or user by name. Grants to its permission set or account are
-    /// independent of the name, so they apply in any case.
+    /// The pin protects grants to a role, user or trust by name. Grants to its permission set or account
+    /// are independent of the name, so they apply in any case. Of a trust, the live one must have the id
+    /// as well, because an operator can disable pins.
     fn counts(&self, grant: &Grant, unique_id: Option<&UniqueId>) -> bool {
-        !grant.principal.has_unique_id() || self.pin.admits(unique_id)
+        let is_live = match grant.principal {
+            Principal::Trust(_) => self.trust.as_ref().is_some_and(|it| unique_id == Some(&it.id)),
+            _ => true,
+        };
+        is_live && (!grant.principal.has_unique_id() || self.pin.admits(unique_id))
+    }
+
+    /// Compares the trust that gave a token with the live one. For the holder of a role or user there
+    /// is nothing to compare.
+    pub fn check_trust(&self, claims: &Claims) -> TrustCheck {
+        let live = self.trust.as_ref();
+        check_live(claims.principal(), claims.unique_id(), claims.trust_revision(), live)
     }
 }
 
@@ -198,9 +213,18 @@ pub enum Refusal {
         /// The permission.
         permission: Permission,
     },
-    /// The role or user has another unique id than the pinned one.
-    #[error("`{}` was deleted and recreated in AWS after it was granted", .principal.display_name())]
+    /// The role, user or trust has another unique id than the pinned one.
+    #[error(
+        "`{}` was deleted and recreated{} after it was granted",
+        .principal.display_name(), if .principal.aws().is_some() { " in AWS" } else { "" }
+    )]
     Recreated {
+        /// The caller.
+        principal: Principal,
+    },
+    /// An operator changed or deleted the trust after the broker read it.
+    #[error("the trust of `{}` changed a moment ago, or is gone", .principal.display_name())]
+    TrustChanged {
         /// The caller.
         principal: Principal,
     },
@@ -221,6 +245,7 @@ impl Refusal {
             Self::NoGrant { .. } => ErrorCode::NoGrant,
             Self::OutOfScope { .. } => ErrorCode::OutOfScope,
             Self::Recreated { .. } => ErrorCode::PrincipalRecreated,
+            Self::TrustChanged { .. } => ErrorCode::InvalidCredentials,
             Self::Revoked { .. } => ErrorCode::PrincipalRevoked,
         }
     }
@@ -318,6 +343,7 @@ pub(crate) mod tests {
         PrincipalState {
             grants,
             pin: Pin::Unpinned,
+            trust: None,
             revoked: None,
             revoked_tokens: HashSet::new(),
             keyring: KeyringSummary::default(),

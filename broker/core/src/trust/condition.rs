@@ -132,6 +132,11 @@ impl Condition {
         Ok(Self { path: ClaimPath::parse(claim)?, rule: Rule::Prefix(prefix.to_owned()) })
     }
 
+    /// Returns whether the claim is an array, of which it says one value.
+    pub const fn is_contains(&self) -> bool {
+        matches!(self.rule, Rule::Contains(_))
+    }
+
     /// Returns whether the claims meet it. A claim that is not there never does.
     pub fn is_met_by(&self, claims: &Map<String, Value>) -> bool {
         let Some(claim) = self.path.find(claims) else { return false };

@@ -5,11 +5,19 @@
 
 mod condition;
 mod issuer;
+mod issuer_keys;
+mod live;
+mod public_issuers;
+mod terms;
 
 use serde_json::{Map, Value};
 
 pub use condition::{ClaimPath, Condition, ConditionError, Rule};
 pub use issuer::{IssuerUrl, IssuerUrlError};
+pub use issuer_keys::{IssuerKeysError, issuer_keys};
+pub use live::{LiveTrust, TrustCheck, check_live};
+pub use public_issuers::PublicIssuer;
+pub use terms::{TermsError, TrustTerms};
 
 use crate::principal::{LocalName, Principal, UniqueId};
 

@@ -167,6 +167,7 @@ impl Sts {
         })?;
         let single_use = SingleUse::Record {
             digest: proof.signature_digest(),
+            named: None,
             keep_until: proof.unverified_signed_at.saturating_add(KEEP_USED_PROOF),
         };
         Ok(Authenticated { identity, single_use })

@@ -198,6 +198,7 @@ fn refusal(status: StatusCode, codes: &[ErrorCode], shape: ErrorShape) -> Value 
         ErrorShape::Line => ("text/plain", "ErrorLine"),
         ErrorShape::List => ("application/json", "ErrorList"),
         ErrorShape::Object => ("application/json", "Error"),
+        ErrorShape::Exchange => ("application/json", "ExchangeError"),
     };
     let reason = status.canonical_reason().unwrap_or_default();
     json!({

@@ -1,18 +1,20 @@
-//! `POST /v1/token`: exchanges a proof for a token.
+//! `POST /v1/token`: exchanges a proof for a token, or a JWT in a form.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Request, State};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse as _, Response};
 use secrecy::ExposeSecret;
 use stile_protocol::reply::TokenReply;
 
+use super::exchange_form;
 use crate::app::Broker;
 use crate::app::mint::{Minted, by_proof};
 use crate::authn::sigv4::proof::Proof;
 use crate::http::decision::{Sender, conclude};
 use crate::http::error::ApiError;
+use crate::http::form_body::is_form;
 use crate::http::json_body::read_json;
 use crate::http::request_id::request_id_of;
 use crate::http::run_detached::run_detached;
@@ -24,7 +26,10 @@ use stile_core::identity::Issuer;
 pub async fn mint(
     State(broker): State<Arc<Broker>>,
     request: Request,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
+    if is_form(request.headers()) {
+        return exchange_form::mint(broker, request).await;
+    }
     // The exchange continues when the client disconnects, so that every mint has an audit event.
     let minted = async move {
         let sender = Sender::of(request.headers(), request.extensions());
@@ -33,7 +38,7 @@ pub async fn mint(
         let minted = exchange(&broker, request, &mut draft).await;
         conclude(draft, minted)
     };
-    run_detached(minted).await.map(reply)
+    run_detached(minted).await.map(|minted| reply(minted).into_response())
 }
 
 async fn exchange(

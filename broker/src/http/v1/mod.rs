@@ -6,6 +6,7 @@ pub(super) mod archives;
 pub(super) mod audit;
 pub(super) mod detail;
 pub(super) mod exchange;
+mod exchange_form;
 pub(super) mod explain;
 pub(super) mod gateway;
 pub(super) mod grants;

@@ -9,7 +9,7 @@ use std::collections::btree_map::Entry;
 
 use stile_core::audit::{self, Chain, Kept};
 use stile_core::grants::{
-    DelegatedAccess, DelegatedGrant, DelegationRefusal, Grant, GrantNamespace, MAX_GRANTS,
+    DelegatedAccess, DelegatedGrant, DelegationRefusal, Grant, GrantNamespace, MAX_GRANTS, Pin,
     ShownGrant, StateRevisions, VisibleGrants,
 };
 use stile_core::principal::Principal;
@@ -19,6 +19,7 @@ use super::grants::{alarm, existing, mutation, outdated, understood};
 use super::grants_page::{self, GrantsPage, Source};
 use super::model::{PrincipalGrants, Revision};
 use super::mutation::{GrantsChange, Mutation, Outcome};
+use super::trusts::GrantedTrust;
 use crate::{
     AfterGrant, Change, ChangeTerms, DelegatedCreation, DelegatedDeletion, DelegatedUpdate,
     StoreError, StoreErrorKind, VisiblePage,
@@ -106,8 +107,8 @@ impl Basis {
 }
 
 impl Records {
-    /// Creates a grant. It does not change an existing one, sets no pin, and creates no record of the
-    /// namespace, which only operators do.
+    /// Creates a grant. It does not change an existing one, sets no pin but that of a trust, and creates
+    /// no record of the namespace, which only operators do.
     pub(crate) async fn create_delegated_grant(
         &self,
         grant: DelegatedGrant,
@@ -135,13 +136,22 @@ impl Records {
         if let Some(twin) = twin {
             return Ok(DelegatedCreation::DiffersByCase(twin.principal));
         }
+        let trust = self.granted_trust(principal).await?;
+        if matches!(trust, GrantedTrust::Absent) {
+            return Ok(DelegatedCreation::NoTrust);
+        }
+        let of_trust = trust.pin().cloned().map(Pin::Pinned);
+        if before.pin != Pin::Unpinned && of_trust.is_some_and(|pin| pin != before.pin) {
+            return Ok(DelegatedCreation::TrustRecreated);
+        }
         let forget = outdated(&before, grant.created_at);
         let limit = MAX_GRANTS - RESERVED;
         if before.grants.len() - forget.len() >= limit {
             return Ok(DelegatedCreation::PrincipalFull(limit));
         }
         let create = GrantsChange::Create { grant: grant.clone(), forget, reserves: false };
-        let mutations = basis.change(principal, &before, create);
+        let mut mutations = basis.change(principal, &before, create);
+        mutations.extend(trust.mutations(principal));
         let (chain, created) = (Chain::from(namespace), audit::Outcome::Created);
         Ok(match self.commit_audited(&chain, mutations, kept, created).await? {
             Outcome::Done => DelegatedCreation::Done(grant),

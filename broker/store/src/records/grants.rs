@@ -11,6 +11,7 @@ use super::model::{PrincipalGrants, StoredGrant};
 use super::mutation::{GrantsChange, Mutation, Outcome};
 use super::namespaces::Known;
 use super::retention::EXPIRED_GRANT_RETENTION;
+use super::trusts::GrantedTrust;
 use crate::retry::Retry;
 use crate::{Change, Created, Deleted, NamespaceLimits, NamespaceRecord, StoreError, Updated};
 
@@ -36,6 +37,12 @@ pub struct UnreadableGrant {
 enum Step<T> {
     Answer(T),
     Commit(T, Vec<Mutation>, Box<Kept>, audit::Outcome),
+}
+
+/// What a new grant is about: its namespace and its principal.
+struct NewOf {
+    known: Known,
+    trust: GrantedTrust,
 }
 
 /// The result of an attempt to change grants.
@@ -67,8 +74,8 @@ impl Records {
         kept: &Kept,
     ) -> Result<Leased<Created>, StoreError> {
         let (principal, on) = (grant.principal.clone(), grant.namespace.clone());
-        let created = self.change_grants((&principal, &on), true, lease, |before, known| {
-            create_step(before, &grant, pin.as_ref(), known, kept)
+        let created = self.change_grants((&principal, &on), true, lease, |before, about| {
+            create_step(before, &grant, pin.as_ref(), about, kept)
         });
         Ok(match created.await? {
             Changed::Done(created) => Leased::Done(created),
@@ -168,7 +175,7 @@ impl Records {
         Ok(ListedGrants { grants: understood(stored), unreadable })
     }
 
-    /// Reads a principal's grants, and the namespace if the grant on it is new, and commits the
+    /// Reads a principal's grants, and the namespace and the trust of a new grant, and commits the
     /// mutations that `step` returns with their event.
     ///
     /// It tries again after each conflict with another writer. With `lease`, it makes no change if
@@ -178,7 +185,7 @@ impl Records {
         (principal, on): (&Principal, &GrantNamespace),
         creates: bool,
         lease: Option<&mut GrantLease>,
-        mut step: impl FnMut(&PrincipalGrants, Known) -> Result<Step<T>, StoreError>,
+        mut step: impl FnMut(&PrincipalGrants, NewOf) -> Result<Step<T>, StoreError>,
     ) -> Result<Changed<T>, StoreError> {
         let mut retry = Retry::default();
         loop {
@@ -189,7 +196,11 @@ impl Records {
                 }
                 GrantNamespace::One(_) | GrantNamespace::All => Known::Recorded,
             };
-            let (answer, mutations, kept, outcome) = match step(&before, known)? {
+            let trust = match creates {
+                true => self.granted_trust(principal).await?,
+                false => GrantedTrust::NotOne,
+            };
+            let (answer, mutations, kept, outcome) = match step(&before, NewOf { known, trust })? {
                 Step::Answer(answer) => return Ok(Changed::Done(answer)),
                 Step::Commit(answer, mutations, kept, outcome) => {
                     (answer, mutations, kept, outcome)
@@ -219,7 +230,7 @@ fn create_step(
     before: &PrincipalGrants,
     grant: &Grant,
     pin: Option<&Pin>,
-    known: Known,
+    NewOf { known, trust }: NewOf,
     kept: &Kept,
 ) -> Result<Step<Created>, StoreError> {
     let principal = &grant.principal;
@@ -231,7 +242,13 @@ fn create_step(
     if let Some(other) = other.and_then(|name| Principal::parse_stored(name).ok()) {
         return Ok(Step::Answer(Created::DiffersByCase(other)));
     }
-    if before.pin != Pin::Unpinned && pin.is_some_and(|wanted| *wanted != before.pin) {
+    if matches!(trust, GrantedTrust::Absent) {
+        return Ok(Step::Answer(Created::NoTrust));
+    }
+    // A trust is pinned by its grants, and never otherwise.
+    let of_trust = trust.pin().cloned().map(Pin::Pinned);
+    let wanted = of_trust.as_ref().or(pin);
+    if before.pin != Pin::Unpinned && wanted.is_some_and(|wanted| *wanted != before.pin) {
         return Ok(Step::Answer(Created::PinnedOtherwise(before.pin.clone())));
     }
     let forget = outdated(before, grant.created_at);
@@ -240,6 +257,8 @@ fn create_step(
     }
     let create = GrantsChange::Create { grant: grant.clone(), forget, reserves: true };
     let mut mutations = vec![mutation(principal, before, create)];
+    let pin = pin.filter(|_| of_trust.is_none());
+    mutations.extend(trust.mutations(principal));
     let id: Option<Option<&UniqueId>> = match pin {
         None | Some(Pin::Unpinned) => None,
         Some(Pin::Disabled) => Some(None),

@@ -4,7 +4,8 @@
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `audit`, `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
 //! `single_use`, `revocations`, `refused_exchanges`, `packages`, `package_state`, `life`, `uploads`,
-//! `provider_releases`, `provider_files`, `signing_keys`, `sources`, `usage`, `webhooks` and `outbox`.
+//! `provider_releases`, `provider_files`, `signing_keys`, `sources`, `trusts`, `usage`, `webhooks` and
+//! `outbox`.
 
 pub(crate) mod audit;
 mod delegated_grants;
@@ -37,6 +38,8 @@ mod sqlite;
 pub(crate) mod stored_object;
 #[cfg(test)]
 mod tests;
+mod trust_record;
+pub(crate) mod trusts;
 mod uploads;
 pub(crate) mod usage;
 pub(crate) mod waiting_file;

@@ -10,6 +10,7 @@ use stile_core::package::source::ModuleSource;
 use stile_core::package::{AnnouncedArchive, Claimed, Format, Life, SearchText, UploadId, Version};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
+use stile_core::trust::LiveTrust;
 use stile_core::usage::DeprecatedDownload;
 use stile_protocol::audience::Audience;
 use stile_protocol::names::Namespace;
@@ -53,6 +54,8 @@ pub(crate) struct CallerRecords {
     pub(crate) grants: Vec<StoredGrant>,
     /// The pin of the first principal, the role or user itself.
     pub(crate) pin: Pin,
+    /// The trust that has the name of the first principal, if there is one.
+    pub(crate) trust: Option<LiveTrust>,
     /// The first of the caller's principals that is revoked.
     pub(crate) revoked: Option<Principal>,
     pub(crate) revoked_tokens: HashSet<TokenId>,

@@ -14,7 +14,7 @@ use stile_core::audit::{Head, Link};
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::package::provider::{NamespaceKeys, Release};
 use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
-use stile_core::principal::{Principal, UniqueId};
+use stile_core::principal::{LocalName, Principal, UniqueId};
 use stile_core::refused_exchange::RefusedExchange;
 use stile_core::usage::DownloadKey;
 use stile_core::version_event::VersionEvent;
@@ -27,6 +27,7 @@ use super::model::{
     RecordedNamespace, Revision, RevocationRecords, SealedKeyring, UploadRecord, VersionRecord,
 };
 use super::stored_object::StoredObject;
+use super::trust_record::TrustRecord;
 use super::waiting_file::{WaitingFile, WaitingKey};
 use crate::outgoing::SendingState;
 use crate::{Delivery, Destination, NamespaceRecord, NamespaceUsage, Webhook};
@@ -151,6 +152,14 @@ pub(crate) enum Mutation {
     AddWebhook(Webhook),
     /// Removes a webhook and its state as a destination, if it still has this id.
     RemoveWebhook { name: WebhookName, id: String },
+    /// Adds a trust, if its name is free.
+    AddTrust(TrustRecord),
+    /// Replaces the record of a trust, if it still has the same id and the revision `before`.
+    PutTrust { before: i64, after: TrustRecord },
+    /// Removes a trust, if it still has this id.
+    RemoveTrust { name: LocalName, id: UniqueId },
+    /// Changes nothing. The condition holds if the trust of this name still has this id.
+    KeepTrust { name: LocalName, id: UniqueId },
     /// Records the registry that the records are for, if none is recorded.
     AddHost(Audience),
     /// Replaces the lease on files of grants, if its revision is still `before`. `after` has the

@@ -14,20 +14,22 @@ use super::retention::MARGIN;
 use crate::{Recorded, SingleUseOutcome, StoreError};
 
 impl Records {
-    /// Records that a digest was used, and pins the unique id, if one is given. It does both or
-    /// neither.
+    /// Records that these digests were used, and pins the unique id, if one is given. It does all of
+    /// it or nothing: one digest that is known rejects them all.
     pub(crate) async fn record_single_use(
         &self,
-        digest: [u8; 32],
+        digests: Vec<[u8; 32]>,
         keep_until: i64,
         pin: Option<(Principal, UniqueId)>,
         now: i64,
     ) -> Result<SingleUseOutcome, StoreError> {
         let forget_before = now.saturating_sub(MARGIN);
-        let mut mutations = vec![Mutation::RecordSingleUse { digest, keep_until, forget_before }];
+        let record = |digest| Mutation::RecordSingleUse { digest, keep_until, forget_before };
+        let mut mutations: Vec<_> = digests.into_iter().map(record).collect();
+        let recorded = mutations.len();
         mutations.extend(pin.map(|(principal, id)| Mutation::PinFirst { principal, id }));
         Ok(match self.commit_with_retries(mutations).await? {
-            Outcome::Refused(0) => SingleUseOutcome::Replayed,
+            Outcome::Refused(at) if at < recorded => SingleUseOutcome::Replayed,
             other => pin_outcome(other),
         })
     }
@@ -67,6 +69,7 @@ pub(crate) fn principal_state(caller: CallerRecords, keyring: KeyringSummary) ->
     PrincipalState {
         grants: understood(caller.grants),
         pin: caller.pin,
+        trust: caller.trust,
         revoked: caller.revoked,
         revoked_tokens: caller.revoked_tokens,
         keyring,

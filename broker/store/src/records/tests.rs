@@ -350,7 +350,7 @@ async fn the_next_mint_sets_a_pin_that_was_removed() {
     let (old, new) = (id("AROAEXAMPLEEXAMPLE222"), id("AROAOTHEROTHEROTHER22"));
     let record = async |digest: u8, id: &UniqueId| {
         let pin = Some((deploy(), id.clone()));
-        store.record_single_use([digest; 32], 100, pin, 0).await.unwrap()
+        store.record_single_use(vec![[digest; 32]], 100, pin, 0).await.unwrap()
     };
     assert!(!store.unpin(deploy(), &kept(0)).await.unwrap());
     assert!(matches!(record(1, &old).await, SingleUseOutcome::Recorded(_)));

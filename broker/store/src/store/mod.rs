@@ -20,6 +20,7 @@ mod publish_guard;
 mod repair;
 mod signed_heads;
 mod sources;
+mod trusts;
 
 use stile_core::audit::Kept;
 use stile_core::grants::{
@@ -131,8 +132,9 @@ impl Store {
         now: i64,
     ) -> Result<SingleUseOutcome, StoreError> {
         match (single_use, pin) {
-            (SingleUse::Record { digest, keep_until }, pin) => {
-                self.records.record_single_use(digest, keep_until, pin, now).await
+            (SingleUse::Record { digest, named, keep_until }, pin) => {
+                let digests = [Some(digest), named].into_iter().flatten().collect();
+                self.records.record_single_use(digests, keep_until, pin, now).await
             }
             (SingleUse::ByIssuer, Some((principal, id))) => {
                 self.records.pin_first(principal, id).await

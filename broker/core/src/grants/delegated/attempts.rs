@@ -82,6 +82,7 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
         }
         Err(DelegationRefusal::Refused(Refusal::Recreated { .. })) => "recreated".to_owned(),
         Err(DelegationRefusal::Refused(Refusal::Revoked { .. })) => "revoked".to_owned(),
+        Err(DelegationRefusal::Refused(Refusal::TrustChanged { .. })) => "trust".to_owned(),
         Err(DelegationRefusal::TooLong { permission, until, .. }) => {
             format!("{permission} until {until}")
         }

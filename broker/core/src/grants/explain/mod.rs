@@ -176,7 +176,8 @@ impl AccessQuestion<'_> {
             Pin::Unpinned | Pin::Disabled => None,
         };
         // If no id is pinned and none is known, any id has the same result.
-        let id = self.unique_id.or(pinned);
+        let live = state.trust.as_ref().map(|trust| &trust.id);
+        let id = self.unique_id.or(pinned).or(live);
         let allows = |grant: &&Grant| {
             let namespace = match (self.namespace, &grant.namespace) {
                 (AskedNamespace::One(namespace), _) => Some(namespace),

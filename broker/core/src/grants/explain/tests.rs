@@ -37,6 +37,7 @@ fn state(grants: Vec<Grant>, pin: Pin) -> PrincipalState {
     PrincipalState {
         grants,
         pin,
+        trust: None,
         revoked: None,
         revoked_tokens: HashSet::new(),
         keyring: KeyringSummary::default(),

@@ -9,7 +9,7 @@ use stile_core::token::TokenId;
 use super::DynamoDb;
 use super::grants::{grants_key, of_principal, pin_key, read_pin, revision_of};
 use super::table::Key;
-use super::{revocations, single, usage};
+use super::{revocations, single, trusts, usage};
 use crate::StoreError;
 use crate::records::model::CallerRecords;
 
@@ -21,12 +21,17 @@ impl DynamoDb {
         principals: Vec<Principal>,
     ) -> Result<CallerRecords, StoreError> {
         let pin_key = principals.first().map(pin_key);
+        let trust = principals.first().and_then(|principal| match principal {
+            Principal::Trust(local) => Some((local.name(), trusts::key(local.name()))),
+            _ => None,
+        });
         let deprecated_key = principals.first().map(usage::deprecated_key);
         let (revoked_key, keyring_key) = (revocations::key(), single::keyring_key());
         let keys: Vec<Key> = principals
             .iter()
             .map(grants_key)
             .chain(pin_key.clone())
+            .chain(trust.iter().map(|(_, key)| key.clone()))
             .chain(deprecated_key.clone())
             .chain([revoked_key.clone(), keyring_key.clone()])
             .collect();
@@ -57,6 +62,10 @@ impl DynamoDb {
                 .flat_map(|principal| of_principal(principal, found.get(&grants_key(principal))))
                 .collect(),
             pin,
+            trust: match &trust {
+                None => None,
+                Some((name, key)) => trusts::live(name, found.get(key))?,
+            },
             revoked: principals.iter().find(is_revoked).cloned(),
             revoked_tokens: all.tokens.iter().filter_map(token).collect::<HashSet<_>>(),
             keyring: single::read_keyring(found.get(&keyring_key))?,

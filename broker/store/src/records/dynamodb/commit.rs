@@ -5,7 +5,7 @@ use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
 use super::{
     DynamoDb, audit, grants, namespaces, outbox, packages, providers, refused_exchanges,
-    reservations, revocations, single, uploads, usage, webhooks,
+    reservations, revocations, single, trusts, uploads, usage, webhooks,
 };
 use crate::StoreError;
 use crate::records::model::Content;
@@ -187,6 +187,10 @@ impl DynamoDb {
             }
             Mutation::AddWebhook(webhook) => vec![webhooks::add(webhook)],
             Mutation::RemoveWebhook { name, id } => webhooks::remove(name, id),
+            Mutation::AddTrust(record) => vec![trusts::add(record)],
+            Mutation::PutTrust { before, after } => vec![trusts::put(*before, after)],
+            Mutation::RemoveTrust { name, id } => vec![trusts::remove(name, id)],
+            Mutation::KeepTrust { name, id } => vec![trusts::keep(name, id)],
             Mutation::AddHost(host) => vec![single::add_host(host)],
             Mutation::PutGrantLease { before, after } => {
                 vec![single::put_grant_lease(*before, after)]

@@ -19,6 +19,7 @@ mod setup;
 mod signed_heads;
 mod single;
 mod table;
+mod trusts;
 mod uploads;
 mod usage;
 mod version_changes;

@@ -24,6 +24,7 @@
 //! | latest download of a deprecated version | `deprecated P` / `download` | in the same batch |
 //! | downloads of a package on a day | `downloads module A` / `V P DAY` | one paged query |
 //! | all webhooks | `webhooks` / `N` | one paged query |
+//! | all trusts; one trust | `trusts` / `N` | one paged query; one read, or in the same batch |
 //! | events to send to a destination | `outbox webhook I`, `outbox bus` / `N E` | one paged query |
 //! | heads of the chains of audit events | `audit heads` / `N` or `*` | one read, or one paged query |
 //! | audit events of a chain | `audit events N` / a number of 20 digits | one paged query |

@@ -6,7 +6,7 @@ use stile_core::grants::{Pin, StateRevisions};
 use stile_core::principal::Principal;
 use stile_core::token::TokenId;
 
-use super::{Sqlite, database_error, grants, revocations, single, usage};
+use super::{Sqlite, database_error, grants, revocations, single, trusts, usage};
 use crate::StoreError;
 use crate::records::model::CallerRecords;
 
@@ -40,6 +40,10 @@ impl Sqlite {
                 None => Pin::Unpinned,
                 Some(principal) => grants::pin_of(&snapshot, principal)?,
             };
+            let trust = match principals.first() {
+                Some(Principal::Trust(local)) => trusts::live(&snapshot, local.name())?,
+                _ => None,
+            };
             let revoked_tokens: HashSet<TokenId> = revocations
                 .tokens
                 .iter()
@@ -53,6 +57,7 @@ impl Sqlite {
             Ok(CallerRecords {
                 grants: all,
                 pin,
+                trust,
                 revoked,
                 revoked_tokens,
                 keyring,

@@ -7,7 +7,7 @@ use stile_core::principal::Principal;
 
 use super::{
     Sqlite, audit, database_error, grants, namespaces, outbox, packages, providers,
-    refused_exchanges, revocations, single, uploads, usage, webhooks,
+    refused_exchanges, revocations, single, trusts, uploads, usage, webhooks,
 };
 use crate::records::model::{Content, RevocationRecords, VersionRecord};
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
@@ -147,6 +147,15 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             Ok(!exists("SELECT 1 FROM webhooks WHERE name = ?1", &[&webhook.name.as_str()])?)
         }
         Mutation::RemoveWebhook { id, .. } => exists("SELECT 1 FROM webhooks WHERE id = ?1", &[id]),
+        Mutation::AddTrust(record) => {
+            Ok(!exists("SELECT 1 FROM trusts WHERE name = ?1", &[&record.name.as_str()])?)
+        }
+        Mutation::PutTrust { before, after } => {
+            trusts::is_still(transaction, &after.name, &after.id, Some(*before))
+        }
+        Mutation::RemoveTrust { name, id } | Mutation::KeepTrust { name, id } => {
+            trusts::is_still(transaction, name, id, None)
+        }
         Mutation::AddHost(_) => Ok(single::host(transaction)?.is_none()),
         Mutation::AppendAudit { before, link, .. } => Ok(audit::head(transaction, &before.chain)?
             == *before
@@ -220,6 +229,7 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
         Mutation::KeepGrants { .. }
         | Mutation::KeepRevocations { .. }
         | Mutation::KeepSigningKeys { .. }
+        | Mutation::KeepTrust { .. }
         | Mutation::CountVersion { .. }
         | Mutation::PutSearchText { .. } => Ok(()),
         Mutation::AddUpload { upload, forget_before, .. } => {
@@ -269,6 +279,12 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             let destination = Destination::Webhook(id.clone());
             execute("DELETE FROM sending WHERE destination = ?1", &[&destination.key()])?;
             execute("DELETE FROM webhooks WHERE id = ?1", &[id])
+        }
+        Mutation::AddTrust(record) | Mutation::PutTrust { after: record, .. } => {
+            trusts::put(transaction, record).map_err(database_error)
+        }
+        Mutation::RemoveTrust { name, .. } => {
+            execute("DELETE FROM trusts WHERE name = ?1", &[&name.as_str()])
         }
         Mutation::AddHost(host) => {
             put_single(transaction, single::HOST, 1, host.as_str()).map_err(database_error)

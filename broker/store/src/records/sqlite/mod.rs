@@ -18,6 +18,7 @@ mod refused_exchanges;
 mod revocations;
 mod signed_heads;
 mod single;
+mod trusts;
 mod uploads;
 mod usage;
 mod webhooks;

@@ -1,0 +1,216 @@
+//! What an operator chooses of a trust, and which choices are refused.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use super::public_issuers::PublicIssuer;
+use super::{Condition, IssuerUrl, LONGEST_MAX_AGE, MAX_CONDITIONS, Rule, Trust};
+
+/// The most bytes of an audience.
+const MAX_AUDIENCE: usize = 500;
+
+/// The shortest age that a trust can allow, in seconds. A client needs some time to use its JWT.
+const SHORTEST_MAX_AGE: i64 = 60;
+
+/// What an operator chooses of a trust.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustTerms {
+    /// The issuer of the JWTs.
+    pub issuer: IssuerUrl,
+    /// The audience of the JWTs. `None`: the registry's host, with or without `https://`.
+    pub audience: Option<String>,
+    /// What the claims must say, all of it.
+    pub conditions: Vec<Condition>,
+    /// How old a JWT may be, in seconds since its `iat`.
+    pub max_age: i64,
+    /// The keys of the issuer, from [`issuer_keys`](super::issuer_keys). `None`: the issuer's own.
+    pub keys: Option<String>,
+}
+
+/// The reason why no trust may have these terms.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// It believes every JWT of its issuer.
+    #[error("the trust has no condition, so it would believe every JWT of its issuer")]
+    NoCondition,
+    /// It has too many conditions.
+    #[error("a trust has at most {MAX_CONDITIONS} conditions")]
+    TooManyConditions,
+    /// Two conditions are on one claim, and at most one of them can be met, or one is idle.
+    #[error("two conditions are on the claim `{0}`")]
+    SameClaim(String),
+    /// Everybody can get a JWT of the issuer, and no condition says whose it is.
+    #[error(
+        "everybody can get a JWT of {}, so a condition must say whose it is: one of {}",
+        .0.name, listed(.0.owners)
+    )]
+    NoOwner(&'static PublicIssuer),
+    /// The audience is empty, too long, or contains a space or a control character.
+    #[error("an audience has 1 to {MAX_AUDIENCE} printable characters without a space")]
+    Audience,
+    /// The age is too short or too long.
+    #[error("the age of a JWT is between {SHORTEST_MAX_AGE} seconds and 24 hours")]
+    MaxAge,
+}
+
+/// Formats them in one line, as the flags of an operator, with a digest of the keys.
+impl fmt::Display for TrustTerms {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "issuer={}", self.issuer)?;
+        if let Some(audience) = &self.audience {
+            write!(formatter, " audience={audience}")?;
+        }
+        for condition in &self.conditions {
+            let flag = match condition.rule {
+                Rule::Equals(_) => "claim",
+                Rule::Prefix(_) => "claim-prefix",
+                Rule::Contains(_) => "claim-contains",
+            };
+            write!(formatter, " {flag}={condition}")?;
+        }
+        write!(formatter, " max-age={}", self.max_age)?;
+        if let Some(keys) = &self.keys {
+            write!(formatter, " jwks=sha256:{}", hex::encode(Sha256::digest(keys)))?;
+        }
+        Ok(())
+    }
+}
+
+impl TrustTerms {
+    /// Checks that a trust may have these terms.
+    ///
+    /// # Errors
+    ///
+    /// [`TermsError`], with the first reason.
+    pub fn check(&self) -> Result<(), TermsError> {
+        if self.conditions.is_empty() {
+            return Err(TermsError::NoCondition);
+        }
+        if self.conditions.len() > MAX_CONDITIONS {
+            return Err(TermsError::TooManyConditions);
+        }
+        for (at, condition) in self.conditions.iter().enumerate() {
+            let is_same = |other: &Condition| {
+                let both = other.is_contains() && condition.is_contains();
+                other.path == condition.path && (!both || other == condition)
+            };
+            if self.conditions.iter().skip(at + 1).any(is_same) {
+                return Err(TermsError::SameClaim(condition.path.as_str().to_owned()));
+            }
+        }
+        let public = PublicIssuer::of(&self.issuer);
+        if let Some(public) = public.filter(|public| !public.is_narrowed_by(&self.conditions)) {
+            return Err(TermsError::NoOwner(public));
+        }
+        let printable = |audience: &String| {
+            (1..=MAX_AUDIENCE).contains(&audience.len())
+                && audience.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if !self.audience.as_ref().is_none_or(printable) {
+            return Err(TermsError::Audience);
+        }
+        if !(SHORTEST_MAX_AGE..=LONGEST_MAX_AGE).contains(&self.max_age) {
+            return Err(TermsError::MaxAge);
+        }
+        Ok(())
+    }
+}
+
+impl Trust {
+    /// Returns what the operator chose.
+    pub fn terms(&self) -> TrustTerms {
+        TrustTerms {
+            issuer: self.issuer.clone(),
+            audience: self.audience.clone(),
+            conditions: self.conditions.clone(),
+            max_age: self.max_age,
+            keys: self.keys.clone(),
+        }
+    }
+
+    /// Replaces what the operator chose.
+    #[must_use]
+    pub fn with_terms(self, terms: TrustTerms) -> Self {
+        let TrustTerms { issuer, audience, conditions, max_age, keys } = terms;
+        Self { issuer, audience, conditions, max_age, keys, ..self }
+    }
+}
+
+fn listed(claims: &[&str]) -> String {
+    let quoted: Vec<String> = claims.iter().map(|claim| format!("`{claim}`")).collect();
+    quoted.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(issuer: &str, conditions: &[Condition]) -> TrustTerms {
+        TrustTerms {
+            issuer: issuer.parse().unwrap(),
+            audience: None,
+            conditions: conditions.to_vec(),
+            max_age: 3600,
+            keys: None,
+        }
+    }
+
+    fn equals(text: &str) -> Condition {
+        Condition::equals(text).unwrap()
+    }
+
+    const OWN: &str = "https://git.corp.example";
+    const GITHUB: &str = "https://token.actions.githubusercontent.com";
+
+    #[test]
+    fn a_trust_that_believes_everybody_is_refused() {
+        assert_eq!(terms(OWN, &[]).check(), Err(TermsError::NoCondition));
+        let many: Vec<_> = (0..21).map(|n| equals(&format!("c{n}=x"))).collect();
+        assert_eq!(terms(OWN, &many).check(), Err(TermsError::TooManyConditions));
+        assert_eq!(terms(OWN, &many[..20]).check(), Ok(()));
+        let github = |conditions: &[Condition]| terms(GITHUB, conditions).check();
+        let refused = github(&[equals("ref=refs/heads/main")]).unwrap_err();
+        assert!(
+            refused.to_string().starts_with(
+                "everybody can get a JWT of GitHub Actions, so a condition must say whose it is: \
+                 one of `repository_id`, "
+            ),
+            "{refused}"
+        );
+        assert_eq!(github(&[equals("repository_id=74")]), Ok(()));
+    }
+
+    #[test]
+    fn two_conditions_on_one_claim_are_refused_unless_an_array_must_contain_both() {
+        let prefix = Condition::prefix("ref=refs/heads/*").unwrap();
+        let contains = |text| Condition::contains(text).unwrap();
+        for (conditions, fine) in [
+            (vec![equals("ref=a"), equals("ref=b")], false),
+            (vec![equals("ref=a"), prefix], false),
+            (vec![contains("groups=a"), contains("groups=a")], false),
+            (vec![contains("groups=a"), contains("groups=b")], true),
+            (vec![equals("ref=a"), equals("/ref/x=b")], true),
+        ] {
+            let checked = terms(OWN, &conditions).check();
+            assert_eq!(checked.is_ok(), fine, "{conditions:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn the_audience_and_the_age_have_limits() {
+        let fine = terms(OWN, &[equals("sub=a")]);
+        for audience in ["", "a b", "a\n", "\u{e9}", &"a".repeat(501)] {
+            let refused = TrustTerms { audience: Some(audience.to_owned()), ..fine.clone() };
+            assert_eq!(refused.check(), Err(TermsError::Audience), "{audience:?}");
+        }
+        for (max_age, expected) in
+            [(-1, false), (59, false), (60, true), (86_400, true), (86_401, false)]
+        {
+            let checked = TrustTerms { max_age, ..fine.clone() }.check();
+            assert_eq!(checked.is_ok(), expected, "{max_age}: {checked:?}");
+        }
+        let audience = Some("sts.example:443/x".to_owned());
+        assert_eq!(TrustTerms { audience, ..fine }.check(), Ok(()));
+    }
+}
