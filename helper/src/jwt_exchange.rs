@@ -8,9 +8,11 @@ use reqwest::Client;
 use reqwest::header::CONTENT_TYPE;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
-use stile_protocol::exchange::Namespaces;
-use stile_protocol::names::Namespace;
-use stile_protocol::reply::TokenReply;
+use stile_protocol::reply::{ErrorCode, TokenReply};
+use stile_protocol::request_id::is_id;
+use stile_protocol::token_exchange::{
+    AccessTokenReply, GRANT_TYPE, JWT, MEDIA_TYPE, OAuthErrorReply, Scope,
+};
 use url::form_urlencoded;
 
 use crate::bearer;
@@ -19,44 +21,11 @@ use crate::config::{Environment, RegistryConfig, TokenScope};
 use crate::exchange::{ExchangeError, ExchangedToken};
 use crate::message;
 
-/// The media type of the form.
-const FORM: &str = "application/x-www-form-urlencoded";
-
-/// The grant type of RFC 8693.
-const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-
-/// The type of a JWT.
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-
-/// The namespace in a scope that means every namespace of the caller.
-const ALL: &str = "all";
-
-/// The code of a registry for a JWT that it accepted before.
-pub const REPLAYED: &str = "jwt_replayed";
-
-/// The code of a registry that believes the JWT by more than one trust.
-const AMBIGUOUS: &str = "ambiguous_trust";
-
-/// The response of the registry (RFC 8693, section 2.2.1), with fields that only a registry has.
+/// An OAuth server's refusal (RFC 6749, section 5.2). A registry also sends [`OAuthErrorReply`].
 #[derive(Deserialize)]
-struct AccessTokenReply {
-    access_token: String,
-    expires_at: String,
-    principal: String,
-    #[serde(default)]
-    notices: Vec<String>,
-}
-
-/// The response of an OAuth server that refuses (RFC 6749, section 5.2), with those of a registry.
-#[derive(Deserialize)]
-struct OAuthErrorReply {
+struct BareError {
     error: String,
     error_description: Option<String>,
-    code: Option<String>,
-    message: Option<String>,
-    hint: Option<String>,
-    server_time: Option<String>,
-    request_id: Option<String>,
 }
 
 /// Sends a JWT to a registry.
@@ -71,35 +40,23 @@ pub async fn exchange(
         .url_for("/v1/token")
         .map_err(|_| ExchangeError::InvalidReply(registry.url.clone()))?;
     let body = form(registry, jwt, scope);
-    let request = client.post(url).header(CONTENT_TYPE, FORM).body(body);
+    let request = client.post(url).header(CONTENT_TYPE, MEDIA_TYPE).body(body);
     let response = call::send(request, environment).await?;
     parse_reply(&response, scope)
 }
 
 fn form(registry: &RegistryConfig, jwt: &SecretString, scope: &TokenScope) -> String {
+    let text = Scope { namespaces: scope.namespaces.clone(), permissions: scope.permissions };
     let mut form = form_urlencoded::Serializer::new(String::new());
     form.append_pair("grant_type", GRANT_TYPE)
         .append_pair("subject_token_type", JWT)
         .append_pair("subject_token", jwt.expose_secret())
-        .append_pair("scope", &scope_text(scope))
+        .append_pair("scope", &text.to_string())
         .append_pair("audience", registry.host.as_str());
     if let Some(trust) = &registry.trust {
         form.append_pair("trust", trust);
     }
     form.finish()
-}
-
-/// Writes a scope as OAuth does: items `NAMESPACE:PERMISSION`, separated by spaces.
-fn scope_text(scope: &TokenScope) -> String {
-    let names: Vec<&str> = match &scope.namespaces {
-        Namespaces::All => vec![ALL],
-        Namespaces::List(list) => list.iter().map(Namespace::as_str).collect(),
-    };
-    let item = |name: &str| {
-        let permissions = scope.permissions.iter();
-        permissions.map(|it| format!("{name}:{}", it.as_str())).collect::<Vec<_>>()
-    };
-    names.into_iter().flat_map(item).collect::<Vec<_>>().join(" ")
 }
 
 fn parse_reply(
@@ -134,26 +91,29 @@ fn parse_reply(
 /// Parses a refusal: of a registry, of an OAuth server in front of it, or of a gateway.
 fn refusal(response: &BrokerResponse) -> Refusal {
     let plain = response.refusal();
-    let Ok(reply) = serde_json::from_slice::<OAuthErrorReply>(&response.body) else { return plain };
-    let code = message::one_line(reply.code.as_deref().unwrap_or(&reply.error));
-    let Some(text) = reply.message.as_deref().or(reply.error_description.as_deref()) else {
-        return Refusal { message: sentence(&code), code: Some(code), ..plain };
-    };
-    let hint = if code == AMBIGUOUS {
-        Some("set `trust` in the helper's `config.toml` to the name of one of them".to_owned())
-    } else {
-        reply.hint.as_deref().map(message::one_line)
-    };
-    Refusal {
-        status: response.status,
-        message: message::one_line(text),
-        hint,
-        server_time: reply
-            .server_time
-            .and_then(|time| Some(DateTime::parse_from_rfc3339(&time).ok()?.to_utc())),
-        request_id: reply.request_id.filter(|id| stile_protocol::request_id::is_id(id)),
-        code: Some(code),
+    if let Ok(reply) = serde_json::from_slice::<OAuthErrorReply>(&response.body) {
+        let hint = if reply.code == ErrorCode::AmbiguousTrust.as_str() {
+            Some("set `trust` in the helper's `config.toml` to the name of one of them".to_owned())
+        } else {
+            reply.hint.as_deref().map(message::one_line)
+        };
+        let time = DateTime::parse_from_rfc3339(&reply.server_time).ok();
+        return Refusal {
+            status: response.status,
+            code: Some(message::one_line(&reply.code)),
+            message: message::one_line(&reply.message),
+            hint,
+            server_time: time.map(|time| time.to_utc()),
+            request_id: reply.request_id.filter(|id| is_id(id)),
+        };
     }
+    if plain.code.is_some() {
+        return plain;
+    }
+    let Ok(reply) = serde_json::from_slice::<BareError>(&response.body) else { return plain };
+    let code = message::one_line(&reply.error);
+    let text = reply.error_description.as_deref().map(message::one_line);
+    Refusal { message: text.unwrap_or_else(|| sentence(&code)), code: Some(code), ..plain }
 }
 
 /// Explains a code of OAuth that comes without a sentence.
@@ -172,7 +132,9 @@ fn sentence(code: &str) -> String {
 mod tests {
     use reqwest::{StatusCode, Url};
     use stile_protocol::audience::Audience;
-    use stile_protocol::names::{Permission, Permissions};
+    use stile_protocol::exchange::Namespaces;
+    use stile_protocol::names::{Namespace, Permission, Permissions};
+    use stile_protocol::token_exchange::ACCESS_TOKEN;
 
     use super::*;
 
@@ -192,8 +154,11 @@ mod tests {
     #[test]
     fn a_response_without_a_usable_token_is_rejected_and_not_shown() {
         let reply = |token: &str, end: &str| {
-            serde_json::json!({ "access_token": token, "expires_at": end, "principal": "oidc:ci" })
-                .to_string()
+            serde_json::json!({
+                "access_token": token, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer",
+                "expires_in": 3600, "scope": "all:download", "expires_at": end, "principal": "oidc:ci",
+            })
+            .to_string()
         };
         let end = "2026-11-20T11:11:12Z";
         for body in ["", "{}", "[]", &reply("a b", end), &reply("", end), &reply("sekret", "soon")]

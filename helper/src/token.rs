@@ -290,7 +290,9 @@ impl<'a> TokenRequest<'a> {
                     return Ok(self.token(exchanged, None));
                 }
                 // Another computer of the job has used it, or the answer to its use got lost.
-                Err(error) if error.code() == Some(jwt_exchange::REPLAYED) => fixed.record(&token),
+                Err(error) if error.code() == Some(ErrorCode::JwtReplayed.as_str()) => {
+                    fixed.record(&token)
+                }
                 Err(error) => return Err(error),
             }
         }

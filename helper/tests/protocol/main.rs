@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
 mod check;
+mod ci_page;
 mod doctor;
 mod exchange;
 mod failure_log;
