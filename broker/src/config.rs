@@ -170,12 +170,7 @@ pub struct Options {
     /// Without it, the broker reads the keys of an issuer only from public addresses. A trust of the
     /// issuer is required, too. Use it for GitHub Enterprise Server or GitLab inside a network.
     /// Example: https://gitlab.corp.example
-    #[arg(
-        long,
-        env = "STILE_PRIVATE_ISSUERS",
-        value_name = "URLS",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "STILE_PRIVATE_ISSUERS", value_name = "URLS", value_delimiter = ',')]
     pub private_issuers: Vec<String>,
 
     /// Limit the lifetime of a token to this many seconds, from 60 to 43200
@@ -422,7 +417,9 @@ impl TryFrom<Options> for Config {
         let regions = regions::enabled(&without_empty(&options.regions), options.fips)?;
         let private_issuers = without_empty(&options.private_issuers)
             .iter()
-            .map(|text| text.parse().map_err(|error| ConfigError::PrivateIssuer(text.clone(), error)))
+            .map(|text| {
+                text.parse().map_err(|error| ConfigError::PrivateIssuer(text.clone(), error))
+            })
             .collect::<Result<Vec<IssuerUrl>, _>>()?;
         let store = store_location(&options)?;
         if host.is_none() && matches!(store, StoreLocation::Folder(_)) {

@@ -17,6 +17,7 @@
 //! | [`git_server`] | a git repository over HTTPS on loopback |
 //! | [`static_server`] | servers of static files over HTTPS: one in the process, and nginx |
 //! | [`webhook_receiver`] | a receiver of webhooks over HTTPS on loopback |
+//! | [`issuer`] | an issuer of JWTs over HTTPS on loopback, its keys, and the JWTs that it signs |
 //! | [`raw_archive`] | archives byte by byte, with random changes, and unpacked by other programs |
 //! | [`dev_ca`] | a certificate authority for one test |
 //! | [`permissions`] | programs that file permissions bind even as root |
@@ -42,6 +43,7 @@ pub mod broker;
 pub mod demo;
 pub mod dev_ca;
 pub mod git_server;
+pub mod issuer;
 pub mod lambda;
 pub mod many_modules;
 pub mod permissions;

@@ -291,7 +291,8 @@ mod tests {
             let error = parse_unique(document.as_bytes()).unwrap_err();
             assert_eq!(error.problem, "one of its fields appears twice", "{document}");
         }
-        for document in ["", "[]", "1", "null", "{", "{}{}", "{} x", "\u{feff}{}", "{\"a\":\"\n\"}"] {
+        for document in ["", "[]", "1", "null", "{", "{}{}", "{} x", "\u{feff}{}", "{\"a\":\"\n\"}"]
+        {
             assert!(parse_unique(document.as_bytes()).is_err(), "{document:?}");
         }
         assert!(parse_unique(b"{\"a\":\"\xff\"}").is_err());

@@ -209,10 +209,7 @@ mod tests {
             ("all:download", "all:download"),
             ("acme:download", "acme:download"),
             ("b:upload b:download", "b:download b:upload"),
-            (
-                "a:download b:upload a:upload b:download",
-                "a:download a:upload b:download b:upload",
-            ),
+            ("a:download b:upload a:upload b:download", "a:download a:upload b:download b:upload"),
         ] {
             let scope = Scope::parse(text).unwrap();
             assert_eq!(scope.to_string(), written);

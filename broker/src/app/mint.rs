@@ -141,7 +141,7 @@ pub async fn by_jwt(
     let now = broker.clock.now();
     let JwtRequest { jwt, trust, document, digest } = request;
     let refused = |refusal: JwtRefusal| MintError::Jwt(refusal.into());
-    let trusts = recent_trusts(broker, now).await?;
+    let trusts = broker.trust_cache.recent(&broker.store, now).await?;
     let expected = Expected {
         host: &broker.audience,
         chosen: trust.as_ref(),
@@ -216,8 +216,4 @@ fn enabled(broker: &Broker, unverified_region: &str) -> Result<&'static Region, 
         return Ok(region);
     }
     Err(Region::named(unverified_region).map_or(MintError::NoRegion, MintError::RegionNotEnabled))
-}
-
-async fn recent_trusts(_: &Broker, _: i64) -> Result<std::sync::Arc<Vec<stile_core::trust::Trust>>, StoreError> {
-    Ok(std::sync::Arc::default())
 }

@@ -116,6 +116,7 @@ impl Registry {
             tls: None,
             plain_http: false,
             clients: ClientSource::Connection,
+            private_issuers: Vec::new(),
             regions: Region::named("us-west-2").into_iter().collect(),
             max_ttl: 3600,
             default_ttl: 3600,

@@ -6,6 +6,7 @@ pub mod archives;
 pub mod contract;
 pub mod events;
 pub mod grants;
+pub mod issuers;
 pub mod journal;
 pub mod kept_events;
 pub mod operator;

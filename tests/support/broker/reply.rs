@@ -38,7 +38,10 @@ impl Reply {
 
     /// Returns the status and the error code: `401 proof_replayed`.
     pub fn error(&self) -> String {
-        format!("{} {}", self.status.as_u16(), self.json()["error"].as_str().unwrap_or("-"))
+        // An error of OAuth has its own code in the field `error`.
+        let body = self.json();
+        let code = body["code"].as_str().or_else(|| body["error"].as_str());
+        format!("{} {}", self.status.as_u16(), code.unwrap_or("-"))
     }
 
     /// Returns the id of the request: `X-Request-Id`. Empty if the answer has none, or several.

@@ -128,14 +128,18 @@ impl fmt::Debug for IssuerClient {
 
 impl IssuerClient {
     /// Creates the client of a broker. `private_issuers` can be at any address.
-    pub fn new(
-        private_issuers: &[IssuerUrl],
-        calls: ServiceCalls,
-    ) -> Result<Self, reqwest::Error> {
+    pub fn new(private_issuers: &[IssuerUrl], calls: ServiceCalls) -> Result<Self, reqwest::Error> {
         let public = build(lookup, is_global, None)?;
         let private = build(lookup, |_| true, None)?;
         let private_issuers = private_issuers.into();
-        Ok(Self { public, private, private_issuers, is_allowed: is_global, timeout: TIMEOUT, calls })
+        Ok(Self {
+            public,
+            private,
+            private_issuers,
+            is_allowed: is_global,
+            timeout: TIMEOUT,
+            calls,
+        })
     }
 
     /// Creates a client of a test: with another lookup of names, other allowed addresses and another
@@ -147,9 +151,10 @@ impl IssuerClient {
         is_allowed: fn(IpAddr) -> bool,
         private_issuers: &[IssuerUrl],
         authority: &Certificate,
-        timeout: Duration,
+        timeout: Option<Duration>,
         calls: ServiceCalls,
     ) -> Result<Self, reqwest::Error> {
+        let timeout = timeout.unwrap_or(TIMEOUT);
         let public = build(lookup.clone(), is_allowed, Some(authority))?;
         let private = build(lookup, |_| true, Some(authority))?;
         let private_issuers = private_issuers.into();

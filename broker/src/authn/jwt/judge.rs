@@ -89,7 +89,9 @@ pub fn find_trust<'a>(
     let mut found: Vec<&Trust> =
         trusts.iter().filter(|trust| trust.issuer.as_str() == jwt.unverified_issuer).collect();
     keep(&mut found, JwtRefusal::UnknownIssuer, |_| true)?;
-    keep(&mut found, JwtRefusal::OtherTrust, |trust| chosen.is_none_or(|name| trust.name == *name))?;
+    keep(&mut found, JwtRefusal::OtherTrust, |trust| {
+        chosen.is_none_or(|name| trust.name == *name)
+    })?;
     keep(&mut found, JwtRefusal::OtherAudience, |trust| is_for(jwt, trust, host))?;
     check_times(jwt, issued_from, now)?;
     keep(&mut found, JwtRefusal::TooOld, |trust| {

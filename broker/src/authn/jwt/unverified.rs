@@ -132,7 +132,8 @@ impl UnverifiedJwt {
             unverified_audiences,
             unverified_issued_at: time("iat").ok_or(MalformedJwt("`iat` is not a whole number"))?,
             unverified_not_before,
-            unverified_expires_at: time("exp").ok_or(MalformedJwt("`exp` is not a whole number"))?,
+            unverified_expires_at: time("exp")
+                .ok_or(MalformedJwt("`exp` is not a whole number"))?,
             unverified_id,
             unverified_claims: claims,
         })
@@ -153,7 +154,11 @@ impl UnverifiedJwt {
     /// It does not cover the signature: one ECDSA signature can be written in two ways, and a copy with
     /// the other one would count as another JWT.
     pub fn signed_digest(&self) -> [u8; 32] {
-        Sha256::new().chain_update(b"stile-jwt-signed\0").chain_update(&self.signed).finalize().into()
+        Sha256::new()
+            .chain_update(b"stile-jwt-signed\0")
+            .chain_update(&self.signed)
+            .finalize()
+            .into()
     }
 
     /// Returns the digest of issuer and `jti`, if it has one.

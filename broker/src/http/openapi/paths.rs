@@ -8,7 +8,7 @@ use stile_protocol::reply::ErrorCode::{self, *};
 
 use super::operation::{BODY, Content, Operation, RIGHT, Route, bearer, file, ok, schema};
 use super::provider_paths;
-use crate::http::error::ErrorShape::{Line, List, Object};
+use crate::http::error::ErrorShape::{Exchange, Line, List, Object};
 
 /// The errors of a mint, also without a proof.
 const MINT: [ErrorCode; 9] = [
@@ -36,6 +36,21 @@ const PROOF: [ErrorCode; 11] = [
     ProofReplayed,
     StsUnavailable,
     StsTimeout,
+];
+
+/// The errors of a mint with a JWT.
+const OF_JWT: [ErrorCode; 11] = [
+    UnsupportedGrantType,
+    InvalidScope,
+    InvalidTarget,
+    AmbiguousTrust,
+    JwtNotTrusted,
+    JwtExpired,
+    JwtFromFuture,
+    JwtBadSignature,
+    JwtReplayed,
+    IssuerUnavailable,
+    IssuerBadResponse,
 ];
 
 /// The parameters in the path of a module, and of a version.
@@ -109,19 +124,29 @@ fn open() -> Vec<Route> {
 }
 
 fn token() -> Vec<Route> {
-    let new = |id, summary| Operation::new(id, "tokens", Object, summary).open().errors(&MINT);
-    let proof = new("exchangeProof", "Exchange a signed request for a token")
-        .description("The proof is in the fields of the body. No header authenticates the caller.")
-        .json_body("Proof")
+    let new =
+        |id, shape, summary| Operation::new(id, "tokens", shape, summary).open().errors(&MINT);
+    let contents = json!({
+        "application/json": { "schema": schema("Proof") },
+        "application/x-www-form-urlencoded": { "schema": schema("TokenExchange") },
+    });
+    let proof = new("exchangeProof", Exchange, "Exchange a signed request, or a JWT, for a token")
+        .description(
+            "The proof is in the fields of the body. No header authenticates the caller. A form is \
+             OAuth 2.0 Token Exchange (RFC 8693), and its answers have the fields of OAuth.",
+        )
+        .body(&contents)
         .errors(&PROOF)
+        .errors(&OF_JWT)
         .errors(&BODY);
-    let gateway = new("mintForGateway", "Get a token from a gateway that verified the signature")
+    let gateway_summary = "Get a token from a gateway that verified the signature";
+    let gateway = new("mintForGateway", Object, gateway_summary)
         .description("`405` unless the request comes through the API in `STILE_IAM_SOURCE`.")
         .parameters(&["expiration_seconds", "scope_namespaces", "scope_permissions"])
         .errors(&[MethodNotAllowed]);
     let whoami = bearer("whoami", "tokens", Object, "Get the claims of the token, and its grants");
     vec![
-        ("post", "/v1/token", ok(proof, "Token").finish()),
+        ("post", "/v1/token", ok(proof, "ExchangeReply").finish()),
         (
             "get",
             "/v1/token",

@@ -56,12 +56,7 @@ async fn exchange(
 /// Parses the parameters of RFC 8693, section 2.1, and `trust`, which chooses one of several trusts.
 ///
 /// It ignores other parameters, as OAuth demands (RFC 6749, section 3.2).
-fn parse(
-    mut form: Form,
-    bytes: &[u8],
-    host: &Audience,
-    ttl: i64,
-) -> Result<JwtRequest, ApiError> {
+fn parse(mut form: Form, bytes: &[u8], host: &Audience, ttl: i64) -> Result<JwtRequest, ApiError> {
     let invalid = |message: &str| ApiError::new(ErrorCode::InvalidRequest, message);
     if form.take("grant_type").as_deref() != Some(GRANT_TYPE) {
         return Err(ApiError::new(
