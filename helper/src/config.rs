@@ -31,8 +31,6 @@ use url::Url;
 pub use crate::config::https_proxy::HttpsProxy;
 pub use crate::config::proof::{IdTokenSettings, Proof, check_trust, check_variable};
 
-use crate::config::table::RegistryTable;
-
 /// The format version of `config.toml` that this program supports.
 const VERSION: i64 = 1;
 
@@ -485,7 +483,7 @@ struct ConfigFile {
     #[serde(rename = "version")]
     _version: Option<i64>,
     #[serde(default)]
-    registry: BTreeMap<String, RegistryTable>,
+    registry: BTreeMap<String, table::RegistryTable>,
 }
 
 /// Parses a registry host. Users also paste the URL of the registry.
