@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
+use stile_protocol::names::Permissions;
 
 use crate::clock;
 
@@ -30,6 +31,8 @@ pub struct Token {
     pub shortened_from: Option<i64>,
     /// The only access key that may use the cached token, if the settings do not fix the identity.
     pub(crate) access_key_id: Option<String>,
+    /// The permissions of the token, if it has more than requested: all calls of a job share it.
+    pub more_than_asked: Option<Permissions>,
     /// Whether the token comes from the cache.
     pub cached: bool,
     /// What the registry says about the caller's modules and grants, one printable line each. The
@@ -60,6 +63,14 @@ impl Token {
         ))
     }
 
+    /// Returns a notice about permissions that the caller did not ask for.
+    pub fn scope_notice(&self) -> Option<String> {
+        Some(format!(
+            "the token has the permissions `{}`, because the job has no other unused JWT, and all calls of the job share this token",
+            self.more_than_asked?
+        ))
+    }
+
     /// Returns the time of expiry, RFC 3339 in UTC.
     pub fn expiry_text(&self) -> String {
         self.expires_at.to_rfc3339_opts(SecondsFormat::Secs, true)
@@ -79,6 +90,7 @@ mod tests {
             skew: Some(TimeDelta::seconds(skew)),
             shortened_from: None,
             access_key_id: None,
+            more_than_asked: None,
             cached: false,
             notices: Vec::new(),
         };

@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::bearer::{self, Token};
-use crate::config::{Environment, RegistryConfig, TokenScope};
+use crate::config::{Environment, Proof, RegistryConfig, TokenScope};
+use crate::id_token::IdTokens;
 use crate::private_file::{self, Durability, NoLock, PrivateFileError};
 
 /// Minimum remaining lifetime of a cached token: `terraform init` may run long and cannot renew it.
@@ -129,14 +130,15 @@ const fn first_version() -> u64 {
 }
 
 impl CacheSlot {
-    /// Returns the cache file of a token, or `None` if the platform has no cache folder.
+    /// Returns the cache file of a token, or `None` if the platform has no cache folder, or if a job
+    /// has no JWT that says whose token it is.
     pub fn of(
         registry: &RegistryConfig,
         scope: &TokenScope,
         environment: &Environment,
     ) -> Option<Self> {
         let folder = folder(environment)?;
-        let key = key(registry, scope, environment);
+        let key = key(registry, scope, environment)?;
         let path = folder.join(format!("{}-{key}.json", host_digest(registry.host.as_str())));
         Some(Self { path, host: registry.host.to_string(), key })
     }
@@ -178,6 +180,7 @@ impl CacheSlot {
             skew: None,
             shortened_from: None,
             access_key_id: entry.access_key_id,
+            more_than_asked: None,
             cached: true,
             notices: Vec::new(),
         };
@@ -327,7 +330,14 @@ fn is_token_file(name: &str) -> bool {
 }
 
 /// Returns the cache key: a digest of every setting that decides which token the broker issues.
-fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment) -> String {
+fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment) -> Option<String> {
+    if registry.proof == Proof::Oidc {
+        return Some(digest(&serde_json::json!({
+            "host": registry.host.as_str(), "url": registry.url.as_str(), "proof": "oidc",
+            "trust": registry.trust, "job": IdTokens::find(&registry.id_tokens).ok()?.identity(),
+            "namespaces": scope.namespaces, "permissions": scope.permissions,
+        })));
+    }
     let changed = environment.aws_file_versions();
     let mut settings = serde_json::json!({
         "host": registry.host.as_str(), "url": registry.url.as_str(),
@@ -344,7 +354,11 @@ fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment)
     {
         settings["computer"] = serde_json::json!(computer);
     }
-    digest(&settings)
+    // A token of another proof can belong to another principal.
+    if registry.proof != Proof::Sigv4 {
+        settings["proof"] = serde_json::json!([registry.proof.as_str(), registry.trust]);
+    }
+    Some(digest(&settings))
 }
 
 fn digest(value: &serde_json::Value) -> String {

@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permission};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
-use terraform_credentials_stile::config::{self, Service, check_region, check_ttl};
+use terraform_credentials_stile::config::{
+    self, Proof, RegistryConfig, Service, check_region, check_trust, check_ttl, check_variable,
+};
 
 /// Help heading of the flags that every verb takes.
 const GLOBAL_OPTIONS: &str = "Global options";
@@ -218,7 +220,7 @@ pub(crate) struct GetToken {
     /// Request a token with this lifetime
     ///
     /// Default: `ttl` in `config.toml`, else 3600. The registry may shorten it, and then stderr
-    /// says so.
+    /// says so. For a JWT, the registry decides it.
     ///
     /// Example: `--time 900`
     #[arg(short = 'T', long, value_name = "SECONDS", value_parser = parse_ttl)]
@@ -248,6 +250,82 @@ pub(crate) struct GetToken {
     /// Example: `--permission download,upload`
     #[arg(long, value_name = "P", value_delimiter = ',')]
     pub(crate) permission: Vec<Permission>,
+
+    #[command(flatten)]
+    pub(crate) proof: ProofFlags,
+}
+
+/// The flags that say how the caller proves its identity.
+#[derive(Debug, Default, Args)]
+pub(crate) struct ProofFlags {
+    /// Prove your identity in this way
+    ///
+    /// Default: `proof` in `config.toml`, else `sigv4`. `--id-token-env` and `--id-token-file` imply
+    /// `oidc`.
+    ///
+    /// Example: `--proof oidc`
+    #[arg(long, value_enum, value_name = "PROOF")]
+    pub(crate) proof: Option<Proof>,
+
+    /// Send the JWT in one of these environment variables
+    ///
+    /// A registry accepts each JWT once, so the helper uses the first unused one.
+    /// Default: `id_token_env` in `config.toml`, else GitHub Actions, else `STILE_ID_TOKEN` and
+    /// `STILE_ID_TOKEN_2` to `STILE_ID_TOKEN_9`.
+    ///
+    /// Example: `--id-token-env STILE_ID_TOKEN,UPLOAD_ID_TOKEN`
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = |text: &str| check_variable(text.to_owned()), conflicts_with = "id_token_file")]
+    pub(crate) id_token_env: Vec<String>,
+
+    /// Send the JWT in this file
+    ///
+    /// Default: `id_token_file` in `config.toml`.
+    ///
+    /// Example: `--id-token-file /var/run/secrets/tokens/stile`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) id_token_file: Option<PathBuf>,
+
+    /// Be the principal of this trust, if more than one trust of the registry believes the JWT
+    ///
+    /// Default: `trust` in `config.toml`.
+    ///
+    /// Example: `--trust deploy-jobs`
+    #[arg(long, value_name = "NAME", value_parser = |text: &str| check_trust(text.to_owned()))]
+    pub(crate) trust: Option<String>,
+}
+
+impl ProofFlags {
+    /// Applies the flags to a registry. They take precedence over the file.
+    pub(crate) fn apply_to(&self, registry: &mut RegistryConfig) -> Result<(), String> {
+        let places = &mut registry.id_tokens;
+        if let Some(file) = &self.id_token_file {
+            (places.variables, places.file) = (Vec::new(), Some(file.clone()));
+        } else if !self.id_token_env.is_empty() {
+            (places.variables, places.file) = (self.id_token_env.clone(), None);
+        }
+        if let Some(proof) = self.proof() {
+            registry.proof = proof;
+            if proof != Proof::Oidc && !self.names_a_place() {
+                *places = config::IdTokenSettings::default();
+            }
+            if proof == Proof::Sigv4 && self.trust.is_none() {
+                registry.trust = None;
+            }
+        }
+        if self.trust.is_some() {
+            registry.trust.clone_from(&self.trust);
+        }
+        registry.check_proof()
+    }
+
+    /// Returns the proof that the flags choose, if they choose one.
+    pub(crate) fn proof(&self) -> Option<Proof> {
+        self.proof.or_else(|| self.names_a_place().then_some(Proof::Oidc))
+    }
+
+    fn names_a_place(&self) -> bool {
+        self.id_token_file.is_some() || !self.id_token_env.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -293,6 +371,17 @@ pub(crate) struct Install {
     /// Example: `--expiration-window 7200`
     #[arg(long, value_name = "SECONDS", value_parser = parse_ttl)]
     pub(crate) expiration_window: Option<i64>,
+
+    /// Request tokens with these permissions
+    ///
+    /// Default: `download`. Written to `config.toml` as `permissions`.
+    ///
+    /// Example: `--permission download,upload`
+    #[arg(long, value_name = "P", value_delimiter = ',')]
+    pub(crate) permission: Vec<Permission>,
+
+    #[command(flatten)]
+    pub(crate) proof: ProofFlags,
 
     /// Copy the program to this folder only
     ///

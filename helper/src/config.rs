@@ -7,6 +7,8 @@
 
 mod https_proxy;
 mod no_proxy;
+mod proof;
+mod table;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use directories::BaseDirs;
+use secrecy::SecretString;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use stile_protocol::audience::{Audience, AudienceError};
@@ -26,6 +29,7 @@ use stile_settings::{Setting, variables};
 use url::Url;
 
 pub use crate::config::https_proxy::HttpsProxy;
+pub use crate::config::proof::{IdTokenSettings, Proof, check_trust, check_variable};
 
 /// The format version of `config.toml` that this program supports.
 const VERSION: i64 = 1;
@@ -230,6 +234,15 @@ impl Environment {
     }
 }
 
+/// Reads a variable that contains a secret, such as a JWT of the job. An empty one counts as none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a user names the variable, so it is not among those of `Environment`"
+)]
+pub fn secret_variable(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty()).map(SecretString::from)
+}
+
 /// The largest AWS configuration file whose content the helper compares, in bytes.
 const MAX_AWS_FILE: u64 = 1 << 20;
 
@@ -324,6 +337,12 @@ pub struct RegistryConfig {
     pub ttl: i64,
     /// Permissions of requested tokens.
     pub permissions: Permissions,
+    /// How the caller proves its identity.
+    pub proof: Proof,
+    /// The trust of the registry that believes the caller's JWT, if two of them do.
+    pub trust: Option<String>,
+    /// Where the JWT of a job is, if the settings name a place.
+    pub id_tokens: IdTokenSettings,
 }
 
 impl RegistryConfig {
@@ -339,6 +358,9 @@ impl RegistryConfig {
             service: Service::Sts,
             ttl: DEFAULT_TTL,
             permissions,
+            proof: Proof::Sigv4,
+            trust: None,
+            id_tokens: IdTokenSettings::default(),
         })
     }
 
@@ -461,58 +483,7 @@ struct ConfigFile {
     #[serde(rename = "version")]
     _version: Option<i64>,
     #[serde(default)]
-    registry: BTreeMap<String, RegistryTable>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RegistryTable {
-    region: Option<String>,
-    profile: Option<String>,
-    service: Option<Service>,
-    ttl: Option<i64>,
-    permissions: Option<Permissions>,
-    url: Option<String>,
-}
-
-impl RegistryTable {
-    /// Returns the keys that the table has.
-    fn keys(&self) -> Vec<&'static str> {
-        let keys = [
-            ("region", self.region.is_some()),
-            ("profile", self.profile.is_some()),
-            ("service", self.service.is_some()),
-            ("ttl", self.ttl.is_some()),
-            ("permissions", self.permissions.is_some()),
-            ("url", self.url.is_some()),
-        ];
-        keys.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
-    }
-
-    fn check(self, host: &str) -> Result<RegistryConfig, String> {
-        let mut registry =
-            RegistryConfig::new(parse_host(host).map_err(|error| error.to_string())?)?;
-        if let Some(region) = self.region {
-            registry.region = Some(check_region(region)?);
-        }
-        if self.profile.as_deref() == Some("") {
-            return Err("`profile` is empty".to_owned());
-        }
-        if let Some(ttl) = self.ttl {
-            registry.ttl = check_ttl(ttl)?;
-        }
-        if let Some(permissions) = self.permissions {
-            registry.permissions = permissions;
-        }
-        if registry.permissions.is_empty() {
-            return Err("`permissions` is empty; a token needs at least one".to_owned());
-        }
-        if let Some(url) = self.url {
-            registry.url = parse_url(&url)?;
-        }
-        let service = self.service.unwrap_or_default();
-        Ok(RegistryConfig { profile: self.profile, service, ..registry })
-    }
+    registry: BTreeMap<String, table::RegistryTable>,
 }
 
 /// Parses a registry host. Users also paste the URL of the registry.

@@ -2,6 +2,7 @@
 
 mod access;
 mod cure;
+mod id_token;
 mod report;
 mod token_cache;
 
@@ -114,8 +115,13 @@ fn check_host(
     });
     let Some(registry) = report.step_with("registry", found, reached) else { return };
     let host = HostCheck { typed, context, registry: &registry };
-    let found = block_on(check_credentials(host));
-    let signs = report.step_with("AWS credentials", found, String::clone);
+    let signs = if registry.proof.needs_aws() {
+        let found = block_on(check_credentials(host));
+        let found = report.step_with("AWS credentials", found, String::clone);
+        found.filter(|_| id_token::report_web_identity(host, report))
+    } else {
+        report.step_with("JWT", block_on(id_token::check(host)), String::clone)
+    };
     let discovered = block_on(async { Ok(check_discovery(host).await) });
     let answers = match discovered.unwrap_or_else(|failure| Err((failure, Next::Skip))) {
         Ok(text) => report.step("discovery and clock", Ok(text)),

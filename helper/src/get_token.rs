@@ -2,7 +2,7 @@
 
 use stile_protocol::audience::Audience;
 use stile_protocol::exchange::{MAX_NAMESPACES, Namespaces};
-use terraform_credentials_stile::config::{RegistryConfig, TokenScope};
+use terraform_credentials_stile::config::{Proof, RegistryConfig, TokenScope};
 use terraform_credentials_stile::shell::{
     quoted_for_fish, quoted_for_posix, quoted_for_powershell,
 };
@@ -22,6 +22,12 @@ pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFa
     if let Some(service) = wanted.service {
         registry.service = service;
     }
+    wanted.proof.apply_to(&mut registry).map_err(VerbFailure::new).map_err(failed)?;
+    if wanted.time.is_some() && registry.proof != Proof::Sigv4 {
+        let problem =
+            "`--time` needs `proof = \"sigv4\"`: for a JWT, the registry decides the lifetime";
+        return Err(failed(VerbFailure::new(problem)));
+    }
     let scope = scope(&registry, wanted)?;
     let token = block_on(async {
         Ok(token::mint(&registry, &scope, &context.environment, context.clock).await?)
@@ -31,6 +37,9 @@ pub(crate) fn run(context: &VerbContext, wanted: &GetToken) -> Result<(), VerbFa
         terminal::note(&notice);
     }
     if let Some(notice) = token.lifetime_notice() {
+        terminal::note(&notice);
+    }
+    if let Some(notice) = token.scope_notice() {
         terminal::note(&notice);
     }
     token.notices.iter().for_each(|notice| terminal::note(notice));

@@ -6,6 +6,8 @@
 //! | [`credentials`] | finds AWS credentials and a region with the providers of the AWS SDK |
 //! | [`proof`] | signs the STS request that proves the caller's identity |
 //! | [`exchange`] | sends a proof and gets a token |
+//! | [`id_token`] | finds the JWT of a job, or gets one from GitHub Actions or from AWS |
+//! | [`jwt_exchange`] | sends a JWT and gets a token |
 //! | [`iam_exchange`] | signs the token request for gateways where AWS verifies the signature |
 //! | [`call`] | sends one HTTP request to a broker: limits, root certificates, no redirects |
 //! | [`cache`] | stores tokens in private files until shortly before they expire |
@@ -22,6 +24,8 @@ pub mod config;
 pub mod credentials;
 pub mod exchange;
 pub mod iam_exchange;
+pub mod id_token;
+pub mod jwt_exchange;
 pub mod message;
 pub mod private_file;
 pub mod proof;

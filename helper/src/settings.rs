@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use stile_settings::{Setting, Settings, Source};
 
 use crate::call;
-use crate::config::{AWS_PROFILE, Config, DEFAULT_PROFILE, Environment, RegistryConfig, Service};
+use crate::config::{
+    AWS_PROFILE, Config, DEFAULT_PROFILE, Environment, Proof, RegistryConfig, Service,
+};
 use crate::credentials::{DEFAULT_REGION, RegionOrigin, configured_region};
+use crate::id_token::DEFAULT_VARIABLE;
 
 /// The region that the output shows if no setting names one, and the program has no default.
 pub const NO_REGION: &str = "that of the instance, if it has one";
@@ -53,7 +56,7 @@ impl<F: Fn(&str) -> Option<Source>> Layers<'_, F> {
             Service::Sts => format!("that of the instance, or else `{DEFAULT_REGION}`"),
             Service::ExecuteApi | Service::Lambda => NO_REGION.to_owned(),
         };
-        vec![
+        let mut rows = vec![
             Setting::new("url", Some(registry.url.as_str()), from("url")),
             Setting::new("service", Some(registry.service.as_str()), from("service")),
             Setting::new("ttl", Some(registry.ttl.to_string()), from("ttl")),
@@ -62,10 +65,36 @@ impl<F: Fn(&str) -> Option<Source>> Layers<'_, F> {
                 Some(registry.permissions.to_string()),
                 from("permissions"),
             ),
+            Setting::new("proof", Some(registry.proof.as_str()), from("proof")),
+        ];
+        if registry.proof != Proof::Sigv4 {
+            rows.push(Setting::new("trust", registry.trust.as_ref(), from("trust")));
+        }
+        if registry.proof == Proof::Oidc {
+            rows.extend(id_tokens(registry, from));
+            return rows;
+        }
+        rows.extend([
             profile(registry, environment, from("profile")),
             region(registry, environment, from("region"), unset).await,
-        ]
+        ]);
+        rows
     }
+}
+
+/// Returns the settings of the JWT of a job, without the JWT.
+fn id_tokens(registry: &RegistryConfig, from: impl Fn(&'static str) -> Source) -> Vec<Setting> {
+    let places = &registry.id_tokens;
+    if let Some(file) = &places.file {
+        let value = Some(file.display().to_string());
+        return vec![Setting::new("id_token_file", value, from("id_token_file"))];
+    }
+    if !places.variables.is_empty() {
+        let names = Some(places.variables.join(","));
+        return vec![Setting::new("id_token_env", names, from("id_token_env"))];
+    }
+    let note = format!("GitHub Actions, or else `{DEFAULT_VARIABLE}`");
+    vec![Setting::new("id_token_env", None::<&str>, Source::Default).note(note)]
 }
 
 /// Returns the setting of the AWS profile. `named` is its source, if it is not a variable of AWS.

@@ -9,9 +9,10 @@ use stile_protocol::audience::Audience;
 use stile_protocol::region::Region;
 use stile_settings::mask::mask;
 use stile_settings::{Settings, Source, flags};
-use terraform_credentials_stile::config::{RegistryConfig, Service};
+use terraform_credentials_stile::config::{Proof, RegistryConfig, Service};
 use terraform_credentials_stile::credentials::{check_profile, configured_region};
 use terraform_credentials_stile::exchange::ExchangeError;
+use terraform_credentials_stile::id_token::IdTokens;
 use terraform_credentials_stile::message::chain;
 use terraform_credentials_stile::settings::{self, Layers};
 
@@ -113,6 +114,10 @@ async fn shown(
 /// Returns why the helper cannot sign for a registry, as far as that is known without a request.
 async fn problem_of(context: &VerbContext, registry: &RegistryConfig) -> Option<VerbFailure> {
     let environment = &context.environment;
+    if registry.proof == Proof::Oidc {
+        let error = IdTokens::find(&registry.id_tokens).err()?;
+        return Some(VerbFailure::new(chain(&error)).hint(error.hint()));
+    }
     if let Err(error) = check_profile(registry, environment).await {
         return Some(VerbFailure::new(chain(&error)).hint(error.hint()));
     }

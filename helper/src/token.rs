@@ -1,9 +1,15 @@
-//! Returns a token for a registry: from the cache, or from an exchange of AWS credentials.
+//! Returns a token for a registry: from the cache, or from an exchange of AWS credentials or a JWT.
+//!
+//! A variable or a file has one JWT, which a registry accepts once. So a job with such JWTs asks for
+//! one token with all permissions of the registry's table, and shares it among its calls.
+
+mod shared;
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::StatusCode;
+use secrecy::SecretString;
 use stile_protocol::reply::ErrorCode;
 
 pub use crate::bearer::Token;
@@ -11,9 +17,11 @@ pub use crate::bearer::Token;
 use crate::cache::CacheSlot;
 use crate::call::{self, CallError, Refusal};
 use crate::clock::Clock;
-use crate::config::{Environment, RegistryConfig, TokenScope};
+use crate::config::{Environment, Proof, RegistryConfig, TokenScope};
 use crate::credentials::{self, CredentialsError, FoundCredentials};
-use crate::exchange::{self, ExchangeError};
+use crate::exchange::{self, ExchangeError, ExchangedToken};
+use crate::id_token::{self, FixedIdToken, FixedIdTokens, IdTokenError, IdTokens};
+use crate::jwt_exchange;
 use crate::message;
 
 /// Longest time that a check may take, so that an outage of the registry does not stop Terraform.
@@ -32,6 +40,9 @@ pub enum TokenError {
     /// The helper found no credentials to sign with.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// The helper found no JWT to send.
+    #[error(transparent)]
+    IdToken(#[from] IdTokenError),
     /// The helper could not build an HTTP client.
     #[error(transparent)]
     Call(#[from] CallError),
@@ -45,6 +56,7 @@ impl TokenError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Credentials(error) => Some(error.hint()),
+            Self::IdToken(error) => Some(error.hint()),
             Self::Call(error) => error.hint().map(str::to_owned),
             Self::Exchange(error) => error.hint(),
         }
@@ -52,8 +64,13 @@ impl TokenError {
 
     /// Tells whether the registry refused the token, because the caller has no grant for its scope.
     pub fn is_no_grant(&self) -> bool {
-        let Self::Exchange(ExchangeError::Refused(refusal)) = self else { return false };
-        refusal.code.as_deref() == Some(ErrorCode::NoGrant.as_str())
+        self.code() == Some(ErrorCode::NoGrant.as_str())
+    }
+
+    /// Returns the code with which the registry refused.
+    fn code(&self) -> Option<&str> {
+        let Self::Exchange(ExchangeError::Refused(refusal)) = self else { return None };
+        refusal.code.as_deref()
     }
 }
 
@@ -66,6 +83,7 @@ pub fn cached_and_checked(
     environment: &Environment,
     now: DateTime<Utc>,
 ) -> Option<Token> {
+    let scope = &shared::scope(registry, scope);
     let token = CacheSlot::of(registry, scope, environment)?.read_checked(now)?;
     token.access_key_id.is_none().then_some(token)
 }
@@ -77,6 +95,7 @@ pub async fn cached(
     environment: &Environment,
     clock: Clock,
 ) -> Result<Option<Token>, TokenError> {
+    let scope = &shared::scope(registry, scope);
     let Some(slot) = CacheSlot::of(registry, scope, environment) else { return Ok(None) };
     TokenRequest::new(registry, scope, environment, clock).own(slot.read(clock.now())).await
 }
@@ -96,6 +115,7 @@ pub async fn for_terraform(
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
+    let scope = &shared::scope(registry, scope);
     let mut request = TokenRequest::new(registry, scope, environment, clock);
     if let Some(slot) = CacheSlot::of(registry, scope, environment)
         && request.own(slot.read(clock.now())).await?.is_some()
@@ -139,16 +159,27 @@ pub async fn for_host(
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
+    let scope = &shared::scope(registry, scope);
     TokenRequest::new(registry, scope, environment, clock).cached_or_new().await
 }
 
+/// Tells whether the caller can get any number of tokens. A job with fixed JWTs cannot.
+pub fn mints_freely(registry: &RegistryConfig) -> bool {
+    !id_token::is_fixed(registry)
+}
+
 /// Mints a new token and does not cache it.
+///
+/// A job with fixed JWTs gets the token that its calls share, unless it has a JWT to spare.
 pub async fn mint(
     registry: &RegistryConfig,
     scope: &TokenScope,
     environment: &Environment,
     clock: Clock,
 ) -> Result<Token, TokenError> {
+    if id_token::is_fixed(registry) {
+        return shared::mint(registry, scope, environment, clock).await;
+    }
     TokenRequest::new(registry, scope, environment, clock).mint().await
 }
 
@@ -215,25 +246,77 @@ impl<'a> TokenRequest<'a> {
     }
 
     async fn mint(&mut self) -> Result<Token, TokenError> {
-        let client = call::client(&self.registry.url, self.environment)?;
+        match self.registry.proof {
+            Proof::Sigv4 | Proof::WebIdentity => self.mint_with_credentials().await,
+            Proof::Oidc => match IdTokens::find(&self.registry.id_tokens)? {
+                IdTokens::Github(job) => {
+                    let jwt = job.fetch(&self.registry.host, self.environment).await?;
+                    self.send(&jwt).await.map(|exchanged| self.token(exchanged, None))
+                }
+                IdTokens::Fixed(tokens) => self.mint_with_fixed(tokens).await,
+            },
+        }
+    }
+
+    async fn mint_with_credentials(&mut self) -> Result<Token, TokenError> {
         let (registry, scope, clock) = (self.registry, self.scope, self.clock);
         let environment = self.environment;
+        // Check the settings of the client before anything is sent to AWS.
+        let client = call::client(&registry.url, environment)?;
         let found = self.credentials().await?;
         let FoundCredentials { loaded, may_change_identity, .. } = found;
-        let exchanged = exchange::exchange(&client, registry, loaded, scope, clock, environment)
-            .await
-            .map_err(|error| of_credentials(error, found))?;
+        let exchanged = if registry.proof == Proof::WebIdentity {
+            let (host, profile) = (&registry.host, registry.profile.as_deref());
+            let jwt = id_token::web_identity(host, loaded, profile, environment).await?;
+            jwt_exchange::exchange(&client, registry, &jwt, scope, environment).await
+        } else {
+            exchange::exchange(&client, registry, loaded, scope, clock, environment).await
+        };
+        let exchanged = exchanged.map_err(|error| of_credentials(error, found))?;
         let access_key_id = loaded.credentials.access_key_id().to_owned();
-        Ok(Token {
+        let access_key_id = may_change_identity.then_some(access_key_id);
+        Ok(self.token(exchanged, access_key_id))
+    }
+
+    /// Uses the first JWT that the registry has not accepted before.
+    async fn mint_with_fixed(&self, tokens: Vec<FixedIdToken>) -> Result<Token, TokenError> {
+        let (host, timeout) = (&self.registry.host, call::timeout(self.environment) * 3 / 2);
+        let now = self.clock.now();
+        let fixed = FixedIdTokens::locked(host, tokens, self.environment, now, timeout);
+        for token in fixed.unused() {
+            match self.send(&token.jwt).await {
+                Ok(exchanged) => {
+                    fixed.record(&token);
+                    return Ok(self.token(exchanged, None));
+                }
+                // Another computer of the job has used it, or the answer to its use got lost.
+                Err(error) if error.code() == Some(ErrorCode::JwtReplayed.as_str()) => {
+                    fixed.record(&token)
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(fixed.all_used().into())
+    }
+
+    async fn send(&self, jwt: &SecretString) -> Result<ExchangedToken, TokenError> {
+        let client = call::client(&self.registry.url, self.environment)?;
+        let (registry, scope, environment) = (self.registry, self.scope, self.environment);
+        Ok(jwt_exchange::exchange(&client, registry, jwt, scope, environment).await?)
+    }
+
+    fn token(&self, exchanged: ExchangedToken, access_key_id: Option<String>) -> Token {
+        Token {
             notices: notices(&exchanged.reply.notices),
             secret: exchanged.reply.token.into(),
             expires_at: exchanged.expires_at,
             principal: message::one_line(&exchanged.reply.principal),
             skew: exchanged.skew,
-            shortened_from: exchanged.shortened.then_some(scope.ttl),
-            access_key_id: may_change_identity.then_some(access_key_id),
+            shortened_from: exchanged.shortened.then_some(self.scope.ttl),
+            access_key_id,
+            more_than_asked: None,
             cached: false,
-        })
+        }
     }
 }
 
@@ -264,5 +347,6 @@ pub fn forget(
     scope: &TokenScope,
     environment: &Environment,
 ) -> std::io::Result<()> {
+    let scope = &shared::scope(registry, scope);
     CacheSlot::of(registry, scope, environment).map_or(Ok(()), |slot| slot.clear())
 }

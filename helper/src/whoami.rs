@@ -128,12 +128,16 @@ pub(crate) fn all_without(permissions: Permissions) -> Permissions {
 ///
 /// A token shows only grants for its own permissions. For a permission without a grant, the registry
 /// issues none. So no token shows all grants of every caller. The cache keeps none of these tokens.
+/// A job with fixed JWTs asks for none, because each token would use up a JWT.
 pub(crate) async fn survey(
     context: &VerbContext,
     registry: &RegistryConfig,
     permissions: Permissions,
 ) -> Survey {
     let mut survey = Survey::default();
+    if !token::mints_freely(registry) {
+        return survey;
+    }
     for permission in permissions.iter() {
         let permissions = Permissions::NONE.with(permission);
         let scope = TokenScope { permissions, ..registry.scope() };

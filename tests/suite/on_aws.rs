@@ -43,6 +43,8 @@ mod grants_program;
 mod grants_program_file;
 #[path = "grants_raise.rs"]
 mod grants_raise;
+#[path = "helper_in_ci.rs"]
+mod helper_in_ci;
 #[path = "jwt.rs"]
 mod jwt;
 #[path = "kept_events.rs"]

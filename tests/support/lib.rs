@@ -15,6 +15,7 @@
 //! | [`store_home`] | a store without a broker, and a home whose `stile-admin` uses it |
 //! | [`audited_registry`] | a store with signed audit chains, and a hand that changes its rows |
 //! | [`git_server`] | a git repository over HTTPS on loopback |
+//! | [`github_actions`] | the service of GitHub Actions that signs JWTs for a job |
 //! | [`static_server`] | servers of static files over HTTPS: one in the process, and nginx |
 //! | [`webhook_receiver`] | a receiver of webhooks over HTTPS on loopback |
 //! | [`issuer`] | an issuer of JWTs over HTTPS on loopback, its keys, and the JWTs that it signs |
@@ -43,6 +44,7 @@ pub mod broker;
 pub mod demo;
 pub mod dev_ca;
 pub mod git_server;
+pub mod github_actions;
 pub mod issuer;
 pub mod lambda;
 pub mod many_modules;

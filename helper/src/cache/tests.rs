@@ -24,6 +24,7 @@ fn token(minutes: i64) -> Token {
         skew: None,
         shortened_from: None,
         access_key_id: None,
+        more_than_asked: None,
         cached: false,
         notices: Vec::new(),
     }
@@ -286,16 +287,20 @@ fn other_credentials_or_another_scope_have_another_cache_key() {
     let plain = registry("a.example");
     let first = cache.slot("a.example").key;
     let mut others = vec![cache.slot("b.example").key];
+    let by_aws = RegistryConfig { proof: Proof::WebIdentity, ..plain.clone() };
     for changed in [
         RegistryConfig { profile: Some("ci".to_owned()), ..plain.clone() },
         RegistryConfig { ttl: 900, ..plain.clone() },
         RegistryConfig { permissions: plain.permissions.with(Permission::Upload), ..plain.clone() },
         RegistryConfig { url: url::Url::parse("https://b.example").unwrap(), ..plain.clone() },
+        by_aws.clone(),
+        RegistryConfig { trust: Some("ci".to_owned()), ..by_aws },
     ] {
-        others.push(key(&changed, &changed.scope(), &cache.environment));
+        others.push(key(&changed, &changed.scope(), &cache.environment).unwrap());
     }
     let list = Namespaces::List(vec!["acme".parse().unwrap()]);
-    others.push(key(&plain, &TokenScope { namespaces: list, ..plain.scope() }, &cache.environment));
+    let narrow = TokenScope { namespaces: list, ..plain.scope() };
+    others.push(key(&plain, &narrow, &cache.environment).unwrap());
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "AKIA1"),
         ("AWS_ACCESS_KEY_ID", "AKIA2"),
@@ -304,7 +309,7 @@ fn other_credentials_or_another_scope_have_another_cache_key() {
     ] {
         let environment =
             Environment { aws: vec![(name, value.to_owned())], ..cache.environment.clone() };
-        others.push(key(&plain, &plain.scope(), &environment));
+        others.push(key(&plain, &plain.scope(), &environment).unwrap());
     }
     for (container, computer) in [("1", None), ("2", None), ("1", Some("a")), ("1", Some("b"))] {
         let environment = Environment {
@@ -312,7 +317,7 @@ fn other_credentials_or_another_scope_have_another_cache_key() {
             computer: computer.map(str::to_owned),
             ..cache.environment.clone()
         };
-        others.push(key(&plain, &plain.scope(), &environment));
+        others.push(key(&plain, &plain.scope(), &environment).unwrap());
     }
     for (at, other) in others.iter().enumerate() {
         assert!(

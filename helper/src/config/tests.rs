@@ -16,7 +16,7 @@ fn an_invalid_setting_is_rejected_with_a_clear_error() {
     for (line, expected) in [
         (
             "regoin = \"x\"",
-            "`config.toml` line 2: unknown field `regoin`, expected one of `region`, `profile`, `service`, `ttl`, `permissions`, `url`"
+            "`config.toml` line 2: unknown field `regoin`, expected one of `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `id_token_env`, `id_token_file`"
                 .to_owned(),
         ),
         ("ttl = \"3600\"", "`config.toml` line 2: invalid type: string \"3600\", expected i64".to_owned()),
@@ -33,6 +33,15 @@ fn an_invalid_setting_is_rejected_with_a_clear_error() {
         ("url = \"ftp://registry.example.com\"", format!("{place}`url` must be `https`, not `ftp`")),
         ("url = \"https://a@b.example\"", format!("{place}`url` must not have a user, a query or a fragment")),
         ("url = \"https://b.example?x=1\"", format!("{place}`url` must not have a user, a query or a fragment")),
+        ("proof = \"jwt\"", "`config.toml` line 2: unknown variant `jwt`, expected one of `sigv4`, `web-identity`, `oidc`".to_owned()),
+        ("proof = \"oidc\"\nservice = \"lambda\"", format!("{place}`service = \"lambda\"` needs `proof = \"sigv4\"`: the gateway verifies a signature")),
+        ("proof = \"oidc\"\nid_token_env = []", format!("{place}`id_token_env` is empty; name at least one variable")),
+        ("proof = \"oidc\"\nid_token_env = \"eyJ.a.b\"", format!("{place}`id_token_env` must name variables: letters, digits and `_`")),
+        ("proof = \"oidc\"\nid_token_env = 7", "`config.toml` line 3: invalid type, expected a text or a list of texts".to_owned()),
+        ("proof = \"oidc\"\nid_token_env = \"A\"\nid_token_file = \"b\"", format!("{place}only one of `id_token_env` and `id_token_file` can be set")),
+        ("proof = \"web-identity\"\nid_token_file = \"b\"", format!("{place}`id_token_env` and `id_token_file` need `proof = \"oidc\"`")),
+        ("proof = \"oidc\"\ntrust = \"Ci\"", format!("{place}`trust` must be the name of a trust: lower-case letters, digits and hyphens")),
+        ("trust = \"ci\"", format!("{place}`trust` needs `proof = \"oidc\"` or `proof = \"web-identity\"`")),
     ] {
         assert_eq!(table(line).unwrap_err(), expected, "{line}");
     }
@@ -112,6 +121,16 @@ fn every_setting_of_a_table_is_used() {
         registry.url_for("/v1/token").unwrap().as_str(),
         "https://api.example.com/prod/v1/token"
     );
+}
+
+#[test]
+fn a_job_can_name_one_variable_or_several() {
+    for (value, expected) in [("\"A\"", &["A"][..]), ("[\"B\", \"A\"]", &["B", "A"])] {
+        let config = table(&format!("proof = \"oidc\"\nid_token_env = {value}")).unwrap();
+        let registry = config.registries().next().unwrap();
+        assert_eq!(registry.proof, Proof::Oidc);
+        assert_eq!(registry.id_tokens.variables, expected);
+    }
 }
 
 #[test]

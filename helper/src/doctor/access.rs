@@ -15,6 +15,9 @@ use crate::whoami::{self, Survey, WhoamiReply};
 /// The steps of this file, in the order of the report. The last one runs only for a namespace.
 const STEPS: [&str; 4] = ["exchange", "authorised call", "grants", "namespace"];
 
+/// Why a step asks for no token of its own.
+const GOOD_ONCE: &str = "not checked, because a registry accepts each JWT of the job once";
+
 /// A caller with credentials, and the namespace that the user asks about.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AccessCheck<'a> {
@@ -57,6 +60,9 @@ impl AccessCheck<'_> {
                     return skip_from(2, self.namespace, report);
                 };
                 survey = self.survey_other_permissions();
+                if !self.mints_freely() {
+                    report.note("other permissions", GOOD_ONCE);
+                }
                 if let Some(others) = survey.known.take() {
                     known.merge(others);
                 }
@@ -72,6 +78,9 @@ impl AccessCheck<'_> {
         note_undecided(&survey, report);
         self.report_grants(&known, is_reader, report);
         if let Some(namespace) = self.namespace {
+            if !self.mints_freely() {
+                return report.note(STEPS[3], GOOD_ONCE);
+            }
             let needed = if is_reader {
                 vec![self.host.registry.permissions]
             } else {
@@ -100,7 +109,7 @@ impl AccessCheck<'_> {
     /// Completes the operator's command in the refusal of a token for every namespace.
     async fn no_grant(&self, refused: TokenError) -> VerbFailure {
         let registry = self.host.registry;
-        if let Some(namespace) = self.namespace {
+        if let Some(namespace) = self.namespace.filter(|_| self.mints_freely()) {
             // For one namespace, the hint of the registry names it.
             let scope = scope(namespace, registry.permissions, registry.ttl);
             let narrow = self.mint(&scope).await.err().filter(TokenError::is_no_grant);
@@ -185,6 +194,11 @@ impl AccessCheck<'_> {
             Some(error) if granted.is_empty() => Err(self.failure(error).await),
             _ => Ok(format!("the registry allows `{granted}` on `{namespace}`")),
         }
+    }
+
+    /// Tells whether a check may ask for more than one token.
+    fn mints_freely(&self) -> bool {
+        token::mints_freely(self.host.registry)
     }
 
     async fn mint(&self, scope: &TokenScope) -> Result<Token, TokenError> {

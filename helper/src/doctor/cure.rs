@@ -228,6 +228,7 @@ impl HostCheck<'_> {
             TokenError::Call(error) | TokenError::Exchange(ExchangeError::Call(error)) => {
                 return self.call(error);
             }
+            TokenError::IdToken(error) => return Some(error.hint()),
             TokenError::Exchange(error) => error,
         };
         match error {

@@ -1,6 +1,9 @@
 //! Edits one host's table in the helper's `config.toml` and keeps every other line and comment.
 
-use terraform_credentials_stile::config::{Config, DEFAULT_TTL, parse_host};
+use std::path::Path;
+
+use stile_protocol::names::{Permission, Permissions};
+use terraform_credentials_stile::config::{Config, DEFAULT_TTL, Proof, Service, parse_host};
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value};
 
 use crate::cli::Install;
@@ -36,15 +39,30 @@ pub(crate) fn edit(
     }
     let table = registries.get_mut(&key).and_then(Item::as_table_like_mut).ok_or_else(damaged)?;
 
+    let proof = wanted.proof.proof();
     if let Some(ttl) = wanted.expiration_window {
         set(table, "ttl", ttl.into());
-    } else if table.get("ttl").is_none() {
+    } else if table.get("ttl").is_none() && proof.unwrap_or_default() == Proof::Sigv4 {
         set(table, "ttl", DEFAULT_TTL.into());
+    }
+    if !wanted.permission.is_empty() {
+        let permissions: Permissions = wanted.permission.iter().copied().collect();
+        set(table, "permissions", permissions.iter().map(Permission::as_str).collect());
+    }
+    if let Some(path) = &wanted.proof.id_token_file {
+        table.remove("id_token_env");
+        set(table, "id_token_file", absolute(path)?.into());
+    }
+    if !wanted.proof.id_token_env.is_empty() {
+        table.remove("id_token_file");
+        set(table, "id_token_env", wanted.proof.id_token_env.iter().map(String::as_str).collect());
     }
     for (name, value) in [
         ("region", context.region.as_deref()),
         ("profile", context.profile.as_deref()),
-        ("service", wanted.service.map(|service| service.as_str())),
+        ("service", wanted.service.map(Service::as_str)),
+        ("proof", proof.map(Proof::as_str)),
+        ("trust", wanted.proof.trust.as_deref()),
     ] {
         if let Some(value) = value {
             set(table, name, value.into());
@@ -53,6 +71,14 @@ pub(crate) fn edit(
     let after = document.to_string();
     Config::parse(&after, &file.path)?;
     Ok(after)
+}
+
+/// Returns the path as Terraform's helper finds it from any folder.
+fn absolute(path: &Path) -> Result<String, VerbFailure> {
+    let path = std::path::absolute(path)?;
+    let text = path.to_str();
+    text.map(str::to_owned)
+        .ok_or_else(|| VerbFailure::new(format!("`{}` is not UTF-8", path.display())))
 }
 
 /// Sets a value and keeps the comment after it.
@@ -70,7 +96,13 @@ fn set(table: &mut dyn TableLike, name: &str, mut value: Value) {
 }
 
 fn same(one: &Value, other: &Value) -> bool {
-    one.as_str() == other.as_str() && one.as_integer() == other.as_integer()
+    let texts = |value: &Value| {
+        let list = value.as_array().map(|list| list.iter());
+        list.map(|list| list.map(|item| item.as_str().map(str::to_owned)).collect::<Vec<_>>())
+    };
+    one.as_str() == other.as_str()
+        && one.as_integer() == other.as_integer()
+        && texts(one) == texts(other)
 }
 
 #[cfg(test)]
@@ -78,9 +110,10 @@ mod tests {
     use chrono::DateTime;
     use stile_protocol::audience::Audience;
     use terraform_credentials_stile::clock::Clock;
-    use terraform_credentials_stile::config::{Environment, Service};
+    use terraform_credentials_stile::config::Environment;
 
     use super::*;
+    use crate::cli::ProofFlags;
 
     fn edited(
         before: &str,
@@ -102,6 +135,8 @@ mod tests {
             registry_host: Audience::parse("registry.example.com").unwrap(),
             service,
             expiration_window: window,
+            permission: Vec::new(),
+            proof: ProofFlags::default(),
             plugin_directory: None,
             rc_file: None,
             dry_run: false,

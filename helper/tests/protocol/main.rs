@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails at the first unexpected value")]
 
 mod check;
+mod ci_page;
 mod doctor;
 mod exchange;
 mod failure_log;
 mod help;
+mod id_token;
 mod identity;
 mod install;
 mod login;
@@ -20,6 +22,7 @@ mod region;
 mod revocation;
 mod sign_in;
 mod support;
+mod web_identity;
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -130,7 +133,7 @@ fn an_invalid_configuration_is_an_error_for_every_host() {
         (
             "[registry.\"registry.example.com\"]\nregoin = \"x\"\n",
             "`~/.config/stile/config.toml` line 2: unknown field `regoin`, expected one of \
-             `region`, `profile`, `service`, `ttl`, `permissions`, `url`",
+             `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `id_token_env`, `id_token_file`",
         ),
         (
             "[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n",

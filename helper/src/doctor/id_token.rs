@@ -1,0 +1,104 @@
+//! Checks the JWT that proves the caller's identity, and shows what a trust can say about it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value};
+use terraform_credentials_stile::config::Proof;
+use terraform_credentials_stile::credentials;
+use terraform_credentials_stile::id_token::{self, FixedIdTokens, IdTokenError, IdTokens};
+use terraform_credentials_stile::message::{chain, one_line};
+
+use crate::doctor::cure::HostCheck;
+use crate::doctor::report::DoctorReport;
+use crate::verb::{VerbFailure, block_on};
+
+/// Longest claim that a line shows, in characters.
+const MAX_CLAIM: usize = 120;
+
+/// Finds or gets the JWT of the job, and describes it.
+pub(super) async fn check(host: HostCheck<'_>) -> Result<String, VerbFailure> {
+    let registry = host.registry;
+    let (environment, now) = (&host.typed.environment, host.typed.clock.now());
+    match IdTokens::find(&registry.id_tokens).map_err(failure)? {
+        IdTokens::Github(job) => {
+            let jwt = job.fetch(&registry.host, environment).await.map_err(failure)?;
+            Ok(format!("`{}` gives one for each exchange; {}", job.host(), claims(&jwt)))
+        }
+        IdTokens::Fixed(tokens) => {
+            let count = tokens.len();
+            let first = tokens.first().cloned();
+            let limit = std::time::Duration::from_secs(1);
+            let fixed = FixedIdTokens::locked(&registry.host, tokens, environment, now, limit);
+            let unused = fixed.unused();
+            let Some(token) = unused.first().cloned().or(first) else {
+                return Err(failure(fixed.all_used()));
+            };
+            let left = unused.len();
+            Ok(format!("{}, {left} of {count} unused; {}", token.place, claims(&token.jwt)))
+        }
+    }
+}
+
+/// Adds the step of AWS's own JWT, if the registry gets one. It returns whether that succeeded.
+pub(super) fn report_web_identity(host: HostCheck<'_>, report: &mut DoctorReport) -> bool {
+    let registry = host.registry;
+    if registry.proof != Proof::WebIdentity {
+        return true;
+    }
+    let environment = &host.typed.environment;
+    let asked = block_on(async {
+        let found = credentials::load(registry, environment, host.typed.clock.now()).await;
+        let loaded = found.map_err(|error| VerbFailure::new(chain(&error)).hint(error.hint()))?;
+        let profile = registry.profile.as_deref();
+        let jwt = id_token::web_identity(&registry.host, &loaded, profile, environment).await;
+        Ok(claims(&jwt.map_err(failure)?))
+    });
+    report.step("JWT of AWS", asked)
+}
+
+fn failure(error: IdTokenError) -> VerbFailure {
+    VerbFailure::new(chain(&error)).hint(error.hint())
+}
+
+/// Shows who signed a JWT, for whom, and about whom. Nothing here verifies it.
+fn claims(jwt: &SecretString) -> String {
+    let payload = jwt.expose_secret().split('.').nth(1).unwrap_or_default();
+    let decoded = URL_SAFE_NO_PAD.decode(payload).ok();
+    let Some(claims) =
+        decoded.and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(&bytes).ok())
+    else {
+        return "its payload is not readable".to_owned();
+    };
+    let shown = |name: &str| {
+        let text = match claims.get(name)? {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let text: String = one_line(&text).chars().take(MAX_CLAIM).collect();
+        Some(format!("`{name}` is `{text}`"))
+    };
+    let lines: Vec<String> = ["iss", "aud", "sub"].into_iter().filter_map(shown).collect();
+    lines.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_claims_that_name_the_caller_are_shown() {
+        let jwt = |payload: &str| format!("e30.{}.sekret", URL_SAFE_NO_PAD.encode(payload)).into();
+        for (payload, expected) in [
+            ("", "its payload is not readable"),
+            ("[]", "its payload is not readable"),
+            ("{}", ""),
+            (
+                r#"{"iss":"https://a.example","aud":["b"],"sub":"x\u001b[2J","jti":"secret"}"#,
+                "`iss` is `https://a.example`, `aud` is `[\"b\"]`, `sub` is `x [2J`",
+            ),
+        ] {
+            assert_eq!(claims(&jwt(payload)), expected, "{payload}");
+        }
+    }
+}
