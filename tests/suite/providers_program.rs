@@ -122,6 +122,31 @@ async fn a_version_needs_a_registered_key_and_gets_its_platforms_one_after_anoth
 }
 
 #[tokio::test]
+async fn lost_archives_come_back_with_the_same_command_if_the_folder_has_them() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.done(&["keys", "add", text(&key("other.public.asc")), "--namespace", "acme"]).await;
+    let all = stage.dist("all", "1.0.0", &["darwin_arm64", "linux_amd64"]);
+    let part = stage.dist("part", "1.0.0", &["darwin_arm64"]);
+    assert_eq!(stage.publish("1.0.0", &all, "other.asc").await, "published");
+    super::providers_again::lose_archives(&stage.served.test).await;
+    let test = &stage.served.test;
+    let token = test.token(&deploy(), &[Download]).await;
+    let fetched = async |platform: &str| {
+        let path = format!("/v1/providers/acme/dns/1.0.0/download/{platform}");
+        let document = test.get(&path, &token).await.json();
+        test.fetch(document["download_url"].as_str().unwrap()).await.0
+    };
+    for (folder, darwin, linux) in [(&part, 200, 404), (&all, 200, 200)] {
+        let word = stage.publish("1.0.0", folder, "other.asc").await;
+        // Only in a bucket, the record of the version names the object that came back.
+        assert!(["changed", "unchanged"].contains(&word.as_str()), "{word}");
+        assert_eq!(fetched("darwin/arm64").await, darwin);
+        assert_eq!(fetched("linux/amd64").await, linux);
+    }
+    assert_eq!(stage.publish("1.0.0", &all, "other.asc").await, "unchanged");
+}
+
+#[tokio::test]
 async fn a_retired_key_signs_nothing_new_and_a_stolen_one_names_what_it_signed() {
     let Some(stage) = Stage::start().await else { return };
     for public in ["other.public.asc", "subkey.public.asc"] {

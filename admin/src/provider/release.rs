@@ -409,9 +409,11 @@ fn protocols(
 
 impl ToPublish {
     /// Returns the body of the request that begins an upload.
+    ///
+    /// It announces each archive of the folder. The registry asks for those that it does not have, or has
+    /// lost.
     pub(crate) fn body(&self, local: &LocalRelease, claims: Option<&Claims>) -> Value {
-        let new = self.new.iter().filter_map(|platform| local.zips.get(platform));
-        let files = new.map(|zip| json!({ "name": zip.name, "bytes": zip.bytes }));
+        let files = local.zips.values().map(|zip| json!({ "name": zip.name, "bytes": zip.bytes }));
         let mut body = json!({
             "sha256sums": self.sums.text(),
             "signature": STANDARD.encode(&self.signature),
