@@ -122,6 +122,27 @@ async fn a_version_needs_a_registered_key_and_gets_its_platforms_one_after_anoth
 }
 
 #[tokio::test]
+async fn a_list_with_a_line_for_an_sbom_is_refused_and_the_file_itself_may_stay() {
+    let Some(stage) = Stage::start().await else { return };
+    let folder = stage.dist("dist", "1.0.0", &["linux_amd64"]);
+    let zip = "terraform-provider-dns_1.0.0_linux_amd64.zip";
+    let sums = Path::new(&folder).join("terraform-provider-dns_1.0.0_SHA256SUMS");
+    let sha256 = "ab".repeat(32);
+    std::fs::write(Path::new(&folder).join(format!("{zip}.sbom.json")), "{}").unwrap();
+    std::fs::write(&sums, format!("{sha256}  {zip}\n{sha256}  {zip}.sbom.json\n")).unwrap();
+    let secret = key("other.asc");
+    let publish = ["publish", "acme/dns", "1.0.0", &folder, "--key", text(&secret), "--dry-run"];
+    let refused = stage.provider(&publish).await;
+    let sentence = format!("error: line 2 of `SHA256SUMS`: file `{zip}.sbom.json` must end in ");
+    assert!(refused.code == Some(1) && refused.stderr.starts_with(&sentence), "{refused:?}");
+    let hint = "; hint: in `.goreleaser.yml`, give the zip archives an `id`, ";
+    assert!(refused.stderr.contains(hint), "{refused:?}");
+    std::fs::remove_file(&sums).unwrap();
+    let shown = stage.done(&publish).await;
+    assert!(shown.starts_with("would publish acme/dns 1.0.0: 1 archive, "), "{shown}");
+}
+
+#[tokio::test]
 async fn lost_archives_come_back_with_the_same_command_if_the_folder_has_them() {
     let Some(stage) = Stage::start().await else { return };
     stage.done(&["keys", "add", text(&key("other.public.asc")), "--namespace", "acme"]).await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_core::package::Version;
 use stile_core::package::provider::{
-    KeyId, Manifest, Platform, ProtocolVersion, Release, Sums, sums_name, zip_name,
+    KeyId, Manifest, Platform, ProtocolVersion, Release, Sums, SumsError, sums_name, zip_name,
 };
 use stile_protocol::names::{ProviderAddress, ProviderType};
 use terraform_credentials_stile::message::one_line;
@@ -84,7 +84,7 @@ impl LocalRelease {
         let text = found.manifest.as_ref().map(|manifest| manifest.text.as_str());
         let protocols = protocols(text, wanted)?;
         let sums = found.sums.map(|text| Sums::parse(&text, provider_type, version));
-        let sums = sums.transpose().map_err(|error| CommandError::refused(error.to_string()))?;
+        let sums = sums.transpose().map_err(|error| invalid_sums(&error))?;
         if let Some(sums) = &sums {
             let name = sums_name(provider_type, version);
             check_manifest(sums, found.manifest.as_ref(), &name)?;
@@ -354,6 +354,15 @@ impl LocalRelease {
 /// Returns whether a list has exactly these digests.
 fn has(sums: &Sums, files: &BTreeMap<Platform, String>, manifest: Option<&str>) -> bool {
     sums.files() == files && sums.manifest() == manifest
+}
+
+/// Returns the error for the list of digests of a folder.
+fn invalid_sums(error: &SumsError) -> CommandError {
+    let refused = CommandError::refused(error.to_string());
+    match error.hint() {
+        Some(hint) => refused.hint(hint),
+        None => refused,
+    }
 }
 
 fn sha256_of(text: &str) -> String {
