@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -75,6 +76,13 @@ impl CommandError {
     /// Creates an error for a failed request, with the chain of its causes (exit code 2).
     pub(crate) fn failed_because(what: impl fmt::Display, error: &dyn Error) -> Self {
         Self::failed(format!("{what}: {}", message::chain(error)))
+    }
+
+    /// Creates an error for an archive that cannot be written to a temporary file (exit code 2). Most
+    /// often, the disk is full.
+    pub(crate) fn unwritable(error: &io::Error) -> Self {
+        Self::failed_because("cannot write an archive to a temporary file", error)
+            .hint("set `TMPDIR` to a folder with enough space")
     }
 
     /// Adds or replaces the hint.

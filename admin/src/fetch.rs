@@ -181,10 +181,7 @@ pub(crate) async fn download(
     environment: &Environment,
 ) -> Result<Download, CommandError> {
     let mut incoming = Incoming::open(url, environment, Purpose::Publish, MAX_ARCHIVE).await?;
-    let unwritable = |error: std::io::Error| {
-        CommandError::failed_because("cannot write the archive to a temporary file", &error)
-            .hint("set `TMPDIR` to a folder with enough space")
-    };
+    let unwritable = |error: std::io::Error| CommandError::unwritable(&error);
     let mut file = tempfile::tempfile().map_err(unwritable)?;
     let bar = download_bar(incoming.announced());
     while let Some(bytes) = incoming.next().await? {

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use stile_protocol::names::Permission::{CreateGrant, Download, Upload};
+use stile_store::Blobs;
 use stile_tests::broker::{NOW, Reply, TestBroker, deploy, role};
 
 use stile_tests::provider::{TestRelease, TestSigner, add_key, begin, publish, send};
@@ -88,4 +89,65 @@ async fn a_client_never_gets_a_list_and_the_signature_of_another_one() {
     let after = test.get(path, token).await.json();
     let (_, signature) = test.fetch(&url(&after, "shasums_signature_url")).await;
     assert_eq!(STANDARD.encode(&signature), new.signature);
+}
+
+/// Deletes the archives of all versions from outside the project.
+pub(super) async fn lose_archives(test: &TestBroker) {
+    match test.store().blobs() {
+        Blobs::Disk(_) => {
+            let archives = test.data().join("archives");
+            std::fs::remove_dir_all(&archives).unwrap();
+            std::fs::create_dir(&archives).unwrap();
+        }
+        Blobs::S3(_) => test.aws().lose_objects().await,
+    }
+}
+
+/// Loses the archives of a published version, and publishes exactly the same again.
+async fn loses_and_publishes_again(test: &TestBroker, old: &TestRelease, token: &str) {
+    let path = "/v1/providers/acme/dns/1.0.0/download/linux/amd64";
+    let fetched = async || {
+        let document = test.get(path, token).await.json();
+        test.fetch(document["download_url"].as_str().unwrap()).await
+    };
+    lose_archives(test).await;
+    assert_ne!(fetched().await.0, 200, "the archive is lost");
+    let again = begin(test, old, token).await;
+    assert_eq!(again.status, 201, "{}", again.text());
+    assert_eq!(again.json()["files"][0]["status"], "missing");
+    let restored = publish(test, old, token).await;
+    assert_eq!(restored.status, 200, "{}", restored.text());
+    let (status, archive) = fetched().await;
+    assert_eq!(status, 200);
+    assert!(archive == old.files["linux_amd64"]);
+    assert_eq!(publish(test, old, token).await.json()["status"], "unchanged");
+}
+
+#[tokio::test]
+async fn a_lost_archive_comes_back_when_the_same_release_is_published_again() {
+    let key = TestSigner::new("first", CREATED);
+    let Some((test, token)) = start(&[&key]).await else { return };
+    let old = release(&["darwin_arm64", "linux_amd64"], &key, NOW - 20);
+    assert_eq!(publish(&test, &old, &token).await.status, 201);
+    loses_and_publishes_again(&test, &old, &token).await;
+    let listed = test.get("/v1/providers/acme/dns/versions", &token).await.json();
+    assert_eq!(listed["versions"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[tokio::test]
+async fn the_same_release_again_is_unchanged_after_its_key_was_retired_and_refused_if_it_was_stolen()
+ {
+    let key = TestSigner::new("first", CREATED);
+    let Some((test, token)) = start(&[&key]).await else { return };
+    let old = release(&["linux_amd64"], &key, NOW - 20);
+    assert_eq!(publish(&test, &old, &token).await.status, 201);
+    let retire = format!("/v1/namespaces/acme/signing-keys/{}", key.key_id());
+    assert_eq!(send(&test, "DELETE", &retire, None, &token).await.status, 200);
+    assert_eq!(status(&publish(&test, &old, &token).await), (200, json!("unchanged")));
+    loses_and_publishes_again(&test, &old, &token).await;
+    let newer = release(&["linux_amd64"], &key, NOW - 10);
+    assert_eq!(begin(&test, &newer, &token).await.status, 400, "a new signature is new");
+    let stolen = format!("{retire}?compromised=true");
+    assert_eq!(send(&test, "DELETE", &stolen, None, &token).await.status, 200);
+    assert_eq!(begin(&test, &old, &token).await.status, 400);
 }

@@ -122,6 +122,52 @@ async fn a_version_needs_a_registered_key_and_gets_its_platforms_one_after_anoth
 }
 
 #[tokio::test]
+async fn a_list_with_a_line_for_an_sbom_is_refused_and_the_file_itself_may_stay() {
+    let Some(stage) = Stage::start().await else { return };
+    let folder = stage.dist("dist", "1.0.0", &["linux_amd64"]);
+    let zip = "terraform-provider-dns_1.0.0_linux_amd64.zip";
+    let sums = Path::new(&folder).join("terraform-provider-dns_1.0.0_SHA256SUMS");
+    let sha256 = "ab".repeat(32);
+    std::fs::write(Path::new(&folder).join(format!("{zip}.sbom.json")), "{}").unwrap();
+    std::fs::write(&sums, format!("{sha256}  {zip}\n{sha256}  {zip}.sbom.json\n")).unwrap();
+    let secret = key("other.asc");
+    let publish = ["publish", "acme/dns", "1.0.0", &folder, "--key", text(&secret), "--dry-run"];
+    let refused = stage.provider(&publish).await;
+    let sentence = format!("error: line 2 of `SHA256SUMS`: file `{zip}.sbom.json` must end in ");
+    assert!(refused.code == Some(1) && refused.stderr.starts_with(&sentence), "{refused:?}");
+    let hint = "; hint: in `.goreleaser.yml`, give the zip archives an `id`, ";
+    assert!(refused.stderr.contains(hint), "{refused:?}");
+    std::fs::remove_file(&sums).unwrap();
+    let shown = stage.done(&publish).await;
+    assert!(shown.starts_with("would publish acme/dns 1.0.0: 1 archive, "), "{shown}");
+}
+
+#[tokio::test]
+async fn lost_archives_come_back_with_the_same_command_if_the_folder_has_them() {
+    let Some(stage) = Stage::start().await else { return };
+    stage.done(&["keys", "add", text(&key("other.public.asc")), "--namespace", "acme"]).await;
+    let all = stage.dist("all", "1.0.0", &["darwin_arm64", "linux_amd64"]);
+    let part = stage.dist("part", "1.0.0", &["darwin_arm64"]);
+    assert_eq!(stage.publish("1.0.0", &all, "other.asc").await, "published");
+    super::providers_again::lose_archives(&stage.served.test).await;
+    let test = &stage.served.test;
+    let token = test.token(&deploy(), &[Download]).await;
+    let fetched = async |platform: &str| {
+        let path = format!("/v1/providers/acme/dns/1.0.0/download/{platform}");
+        let document = test.get(&path, &token).await.json();
+        test.fetch(document["download_url"].as_str().unwrap()).await.0
+    };
+    for (folder, darwin, linux) in [(&part, 200, 404), (&all, 200, 200)] {
+        let word = stage.publish("1.0.0", folder, "other.asc").await;
+        // Only in a bucket, the record of the version names the object that came back.
+        assert!(["changed", "unchanged"].contains(&word.as_str()), "{word}");
+        assert_eq!(fetched("darwin/arm64").await, darwin);
+        assert_eq!(fetched("linux/amd64").await, linux);
+    }
+    assert_eq!(stage.publish("1.0.0", &all, "other.asc").await, "unchanged");
+}
+
+#[tokio::test]
 async fn a_retired_key_signs_nothing_new_and_a_stolen_one_names_what_it_signed() {
     let Some(stage) = Stage::start().await else { return };
     for public in ["other.public.asc", "subkey.public.asc"] {

@@ -44,6 +44,7 @@ pub(crate) async fn run(context: &Context, args: Export) -> CommandResult {
     let mut plan = Plan::new(spinning("reading the registry", Box::pin(reading)).await?);
     let Fetched { written, unchanged, bytes, unreadable } =
         Box::pin(fetch(&api, &folder, &plan, dry_run)).await?;
+    folder.sync()?;
     plan.leave_out(unreadable);
     let archives = written.len();
     let mut changes = Changes { written, unchanged, ..Changes::default() };
@@ -64,6 +65,7 @@ pub(crate) async fn run(context: &Context, args: Export) -> CommandResult {
 }
 
 impl Changes {
+    /// Writes files of which none names another one, and makes them survive a crash of the machine.
     fn write(
         &mut self,
         folder: &Folder,
@@ -75,7 +77,7 @@ impl Changes {
                 Written::Changed => self.written.push(path),
             }
         }
-        Ok(())
+        folder.sync()
     }
 
     /// Takes out a file that the registry no longer lists. An index goes at once, every other file only if

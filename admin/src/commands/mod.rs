@@ -40,6 +40,7 @@ mod provider_keys;
 mod provider_list;
 mod provider_publish;
 mod provider_send;
+mod show;
 pub(crate) mod store;
 mod store_check;
 mod store_check_trusts;

@@ -3,39 +3,24 @@
 //! Any field of the answer may be missing: a registry of another release has other fields.
 
 use serde_json::Value;
-use stile_protocol::names::{ModuleAddress, Permission};
+use stile_protocol::names::ModuleAddress;
 
 use super::Context;
-use super::module_send::version_of;
 use super::page::{Page, text};
-use crate::api::Api;
+use super::show::show;
 use crate::cli::ModuleShow;
 use crate::error::CommandError;
-use crate::progress::spinning;
 
 /// Prints one version, or the latest one.
 pub(super) async fn run(context: &Context, args: &ModuleShow) -> Result<(), CommandError> {
     let address: ModuleAddress = args.address.parse()?;
-    let version = args.version.as_deref().map(version_of).transpose()?;
-    let (path, what) = match version {
-        Some(version) => {
-            (format!("/v1/modules/{address}/{version}"), format!("`{address}` {version}"))
-        }
-        None => (format!("/v1/modules/{address}"), format!("`{address}`")),
-    };
-    let namespace = Some(address.namespace.clone());
-    let api = Api::new(&args.api, Permission::Download, namespace, context.now)?;
-    let found: Value = spinning("reading the version", Box::pin(api.read(&path)))
-        .await
-        .map_err(|error| error.context(what))?;
-    if !found.is_object() {
-        return Err(CommandError::failed("the registry sent an unexpected response"));
-    }
-    context.output.outcome(page(&address, &found).trim_end(), &found)
+    let (version, of) = (args.version.as_deref(), (&address, &address.namespace));
+    let page = |found: &Value| page(&address, found);
+    show(context, &args.api, "/v1/modules", of, version, page).await
 }
 
 /// Returns the page for people. It has no control characters.
-fn page(address: &ModuleAddress, found: &Value) -> String {
+fn page(address: &ModuleAddress, found: &Value) -> Page {
     let mut page = Page::default();
     page.line("module", &Value::from(address.to_string()));
     page.line("version", &found["version"]);
@@ -62,7 +47,7 @@ fn page(address: &ModuleAddress, found: &Value) -> String {
     page.list("outputs", &root["outputs"], |output| named(output, ""));
     page.list("submodules", &found["submodules"], path);
     page.list("examples", &found["examples"], path);
-    page.into_text()
+    page
 }
 
 /// Returns the version in an item of `versions`, which is a text or an object.
@@ -100,7 +85,7 @@ mod tests {
     use super::*;
 
     fn shown(found: &Value) -> String {
-        page(&"acme/vpc/aws".parse().unwrap(), found)
+        page(&"acme/vpc/aws".parse().unwrap(), found).into_text()
     }
 
     #[test]

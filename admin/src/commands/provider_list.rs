@@ -4,9 +4,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stile_protocol::names::{Namespace, Permission, ProviderAddress};
 
-use super::Context;
-use super::module_send::version_of;
 use super::page::{Page, text};
+use super::{Context, show};
 use crate::api::Api;
 use crate::cli::{ProviderList, ProviderShow};
 use crate::error::CommandError;
@@ -122,26 +121,13 @@ async fn versions(
 /// Shows one version, or the latest one.
 pub(super) async fn show(context: &Context, args: &ProviderShow) -> Result<(), CommandError> {
     let address: ProviderAddress = args.address.parse()?;
-    let version = args.version.as_deref().map(version_of).transpose()?;
-    let (path, what) = match version {
-        Some(version) => {
-            (format!("/v1/providers/{address}/{version}"), format!("`{address}` {version}"))
-        }
-        None => (format!("/v1/providers/{address}"), format!("`{address}`")),
-    };
-    let namespace = Some(address.namespace.clone());
-    let api = Api::new(&args.api, Permission::Download, namespace, context.now)?;
-    let found: Value = spinning("reading the version", Box::pin(api.read(&path)))
-        .await
-        .map_err(|error| error.context(what))?;
-    if !found.is_object() {
-        return Err(CommandError::failed("the registry sent an unexpected response"));
-    }
-    context.output.outcome(page(&address, &found).trim_end(), &found)
+    let (version, of) = (args.version.as_deref(), (&address, &address.namespace));
+    let page = |found: &Value| page(&address, found);
+    show::show(context, &args.api, "/v1/providers", of, version, page).await
 }
 
 /// Returns the page for people. It has no control characters. Any field of the answer may be missing.
-fn page(address: &ProviderAddress, found: &Value) -> String {
+fn page(address: &ProviderAddress, found: &Value) -> Page {
     let mut page = Page::default();
     page.line("provider", &Value::from(address.to_string()));
     page.line("version", &found["version"]);
@@ -153,7 +139,7 @@ fn page(address: &ProviderAddress, found: &Value) -> String {
     page.claimed(&found["claimed"]);
     page.list("platforms", &found["platforms"], platform);
     page.list("versions", &found["versions"], text);
-    page.into_text()
+    page
 }
 
 fn platform(item: &Value) -> String {
@@ -167,7 +153,7 @@ mod tests {
     use super::*;
 
     fn shown(found: &Value) -> String {
-        page(&"acme/dns".parse().unwrap(), found)
+        page(&"acme/dns".parse().unwrap(), found).into_text()
     }
 
     #[test]

@@ -97,6 +97,13 @@ struct Progress {
     has_completed: bool,
 }
 
+impl Progress {
+    fn sends(&mut self, zip: Option<&ZipFile>) {
+        let name = zip.map(|zip| &zip.name).filter(|name| !self.sent.contains(name));
+        self.sent.extend(name.cloned());
+    }
+}
+
 /// The end of one upload.
 enum Attempt {
     /// The last response of the registry.
@@ -224,10 +231,7 @@ async fn attempt(
     let session: Session = answer.read()?;
     let path = format!("{path}/uploads/{}", checked_id(&session.upload)?);
     for platform in &release.new {
-        let names = local.zips().get(platform).map(|zip| &zip.name);
-        if let Some(name) = names.filter(|name| !progress.sent.contains(name)) {
-            progress.sent.push(name.clone());
-        }
+        progress.sends(local.zips().get(platform));
     }
     let mut files = Vec::new();
     // The registry also lists the archives that it has, which can be those of other publishers.
@@ -235,6 +239,8 @@ async fn attempt(
         let zip = local.zips().values().find(|zip| zip.name == file.name).ok_or_else(|| {
             CommandError::failed("the registry asks for an archive that is not of this release")
         })?;
+        // The registry can have lost an archive of the published version.
+        progress.sends(Some(zip));
         files.push((zip, file));
     }
     let bars = FileBars::new();

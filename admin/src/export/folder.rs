@@ -1,14 +1,16 @@
 //! The folder of an export: its marker, its lock, and how a file gets there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_protocol::audience::Audience;
+use stile_store::sync_folder;
 use tempfile::NamedTempFile;
 use terraform_credentials_stile::message::one_line;
 use walkdir::WalkDir;
@@ -36,6 +38,8 @@ const MODE: u32 = 0o644;
 pub(crate) struct Folder {
     root: PathBuf,
     dry_run: bool,
+    /// The folders with names that a crash of the machine can still take back.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
     /// Dropping it releases the lock.
     _lock: Option<File>,
 }
@@ -68,17 +72,38 @@ impl Folder {
     pub(crate) fn open(root: &Path, host: &Audience, dry_run: bool) -> Result<Self, CommandError> {
         check(root, host)?;
         if dry_run {
-            return Ok(Self { root: root.to_owned(), dry_run, _lock: None });
+            return Ok(Self::new(root, dry_run, None));
         }
         fs::create_dir_all(root).map_err(|error| cannot("create", root, &error))?;
         let lock = lock(root)?;
-        let folder = Self { root: root.to_owned(), dry_run, _lock: Some(lock) };
+        let folder = Self::new(root, dry_run, Some(lock));
         // Another program can have written to the folder before this one got the lock.
         if !check(root, host)? {
             let marker = json!({ "format": FORMAT, "registry": host.as_str() });
             folder.begin_at(root.join(MARKER))?.finish_with(format!("{marker:#}\n").as_bytes())?;
         }
         Ok(folder)
+    }
+
+    fn new(root: &Path, dry_run: bool, lock: Option<File>) -> Self {
+        Self { root: root.to_owned(), dry_run, unsynced: Mutex::default(), _lock: lock }
+    }
+
+    /// Makes the names of all files that were written survive a crash of the machine. Their content does
+    /// already.
+    ///
+    /// Call it before a file is written that names them. Otherwise, a web server could serve an index of
+    /// files that are gone.
+    pub(crate) fn sync(&self) -> Result<(), CommandError> {
+        let unsynced = std::mem::take(&mut *self.unsynced());
+        let mut folders = unsynced.iter();
+        folders.try_for_each(|folder| {
+            sync_folder(folder).map_err(|error| cannot("sync", folder, &error))
+        })
+    }
+
+    fn unsynced(&self) -> std::sync::MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the files of packages in the folder. It deletes what an interrupted export left.
@@ -146,8 +171,11 @@ impl Folder {
         let mut folder = self.root.clone();
         let parts: Vec<&str> = path.as_str().split('/').collect();
         for part in parts.iter().take(parts.len().saturating_sub(1)) {
+            let parent = folder.clone();
             folder.push(part);
-            create_folder(&folder)?;
+            if create_folder(&folder)? {
+                self.unsynced().insert(parent);
+            }
         }
         self.begin_at(target)
     }
@@ -159,6 +187,7 @@ impl Folder {
             .permissions(Permissions::from_mode(MODE))
             .tempfile_in(&folder)
             .map_err(|error| cannot("write to", &folder, &error))?;
+        self.unsynced().insert(folder);
         Ok(Partial { file, target })
     }
 
@@ -192,9 +221,10 @@ impl Partial {
     }
 
     /// Gives the complete file its name. It replaces an earlier file at once, so a reader gets one of
-    /// the two.
+    /// the two, also after a crash of the machine. [`Folder::sync`] makes the new name stay.
     pub(super) fn finish(self) -> Result<(), CommandError> {
         let Self { file, target } = self;
+        file.as_file().sync_all().map_err(|error| cannot("write", &target, &error))?;
         match file.persist(&target) {
             Ok(_) => Ok(()),
             Err(error) => Err(cannot("write", &target, &error.error)),
@@ -208,12 +238,13 @@ impl Partial {
 }
 
 /// Creates a folder of the tree. It refuses a symbolic link there: files would get to another folder.
-fn create_folder(folder: &Path) -> Result<(), CommandError> {
+/// Returns whether the folder is new.
+fn create_folder(folder: &Path) -> Result<bool, CommandError> {
     match fs::create_dir(folder) {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             if fs::symlink_metadata(folder).is_ok_and(|found| found.is_dir()) {
-                return Ok(());
+                return Ok(false);
             }
             Err(CommandError::failed(format!("`{}` is not a folder", folder.display()))
                 .hint("delete it, or name another folder"))
@@ -358,6 +389,26 @@ mod tests {
         assert_eq!(first.write(&TreePath::discovery(), b"x").unwrap(), Written::Unchanged);
         drop(first);
         Folder::open(&root, &ours, false).unwrap();
+    }
+
+    #[test]
+    fn each_folder_with_a_new_name_is_synced_once() {
+        let (folder, ours) = (tempfile::tempdir().unwrap(), host("registry.example.com"));
+        let root = folder.path().join("new");
+        let export = Folder::open(&root, &ours, false).unwrap();
+        export.write(&TreePath::discovery(), b"x").unwrap();
+        let expected: BTreeSet<_> = [root.clone(), root.join(".well-known")].into();
+        assert_eq!(*export.unsynced(), expected);
+        export.sync().unwrap();
+        assert!(export.unsynced().is_empty());
+        assert_eq!(export.write(&TreePath::discovery(), b"x").unwrap(), Written::Unchanged);
+        assert!(export.unsynced().is_empty());
+        assert_eq!(export.write(&TreePath::discovery(), b"y").unwrap(), Written::Changed);
+        assert_eq!(*export.unsynced(), [root.join(".well-known")].into());
+
+        fs::remove_dir_all(&root).unwrap();
+        let error = export.sync().unwrap_err().to_string();
+        assert!(error.contains("cannot sync"), "{error}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_core::package::Version;
 use stile_core::package::provider::{
-    KeyId, Manifest, Platform, ProtocolVersion, Release, Sums, sums_name, zip_name,
+    KeyId, Manifest, Platform, ProtocolVersion, Release, Sums, SumsError, sums_name, zip_name,
 };
 use stile_protocol::names::{ProviderAddress, ProviderType};
 use terraform_credentials_stile::message::one_line;
@@ -84,7 +84,7 @@ impl LocalRelease {
         let text = found.manifest.as_ref().map(|manifest| manifest.text.as_str());
         let protocols = protocols(text, wanted)?;
         let sums = found.sums.map(|text| Sums::parse(&text, provider_type, version));
-        let sums = sums.transpose().map_err(|error| CommandError::refused(error.to_string()))?;
+        let sums = sums.transpose().map_err(|error| invalid_sums(&error))?;
         if let Some(sums) = &sums {
             let name = sums_name(provider_type, version);
             check_manifest(sums, found.manifest.as_ref(), &name)?;
@@ -356,6 +356,15 @@ fn has(sums: &Sums, files: &BTreeMap<Platform, String>, manifest: Option<&str>) 
     sums.files() == files && sums.manifest() == manifest
 }
 
+/// Returns the error for the list of digests of a folder.
+fn invalid_sums(error: &SumsError) -> CommandError {
+    let refused = CommandError::refused(error.to_string());
+    match error.hint() {
+        Some(hint) => refused.hint(hint),
+        None => refused,
+    }
+}
+
 fn sha256_of(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
@@ -409,9 +418,11 @@ fn protocols(
 
 impl ToPublish {
     /// Returns the body of the request that begins an upload.
+    ///
+    /// It announces each archive of the folder. The registry asks for those that it does not have, or has
+    /// lost.
     pub(crate) fn body(&self, local: &LocalRelease, claims: Option<&Claims>) -> Value {
-        let new = self.new.iter().filter_map(|platform| local.zips.get(platform));
-        let files = new.map(|zip| json!({ "name": zip.name, "bytes": zip.bytes }));
+        let files = local.zips.values().map(|zip| json!({ "name": zip.name, "bytes": zip.bytes }));
         let mut body = json!({
             "sha256sums": self.sums.text(),
             "signature": STANDARD.encode(&self.signature),

@@ -36,8 +36,7 @@ pub(super) fn repack(path: &Path) -> Result<File, CommandError> {
     inspect_release_tarball(&mut tarball, &limits)
         .map_err(|error| archive_failure(path, &error))?;
     io::Seek::rewind(&mut tarball).map_err(|error| unreadable(path, &error))?;
-    let full =
-        |error: io::Error| CommandError::failed_because("cannot write a zip archive", &error);
+    let full = |error: io::Error| CommandError::unwritable(&error);
     let zip = tempfile::tempfile().map_err(full)?;
     let mut zip = ZipWriter::new(BufWriter::new(zip));
     let unpacked = MultiGzDecoder::new(BufReader::new(tarball));
@@ -78,9 +77,9 @@ fn copy(from: &mut impl Read, to: &mut impl Write, path: &Path) -> Result<(), Co
     loop {
         match from.read(&mut chunk).map_err(|error| unreadable(path, &error))? {
             0 => return Ok(()),
-            count => to.write_all(&chunk[..count]).map_err(|error| {
-                CommandError::failed_because("cannot write a zip archive", &error)
-            })?,
+            count => {
+                to.write_all(&chunk[..count]).map_err(|error| CommandError::unwritable(&error))?;
+            }
         }
     }
 }
@@ -179,6 +178,22 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "no tarball").unwrap();
         assert!(repack(file.path()).is_err());
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_that_says_how_to_use_another_one() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let error = copy(&mut &b"x"[..], &mut Full, Path::new("dns.tar.gz")).unwrap_err();
+        assert!(!error.is_refusal(), "{error}");
+        assert!(error.to_string().contains("hint: set `TMPDIR`"), "{error}");
     }
 
     #[test]

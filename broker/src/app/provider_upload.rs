@@ -116,8 +116,14 @@ pub async fn begin(
     event.package(access.address(), Some(version));
     let now = broker.clock.now();
     let keys = broker.store.signing_keys(access.access()).await?;
-    let signer = keys.signer(announced.sums.text(), &announced.unverified_signature, now)?;
-    let key_id = signer.key_id.clone();
+    let key_id = match keys.signer(announced.sums.text(), &announced.unverified_signature, now) {
+        Ok(signer) => signer.key_id.clone(),
+        // The same release again changes nothing, also after its key was retired.
+        Err(error) => {
+            let published = broker.store.published_by_key(access, version, &announced).await?;
+            published.ok_or(error)?
+        }
+    };
     let AnnouncedRelease { sums, unverified_signature, protocols, manifest, bytes, claimed } =
         announced;
     let manifest = ProviderManifest {

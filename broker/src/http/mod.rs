@@ -49,8 +49,8 @@ use crate::app::Broker;
 use error::{ApiError, ErrorShape};
 use v1::package_path::{ModulePath, ProviderPath};
 use v1::{
-    archives, audit, detail, exchange, explain, gateway, grants, life, lists, modules,
-    provider_uploads, providers, publish, search, signing_keys, uploads, usage, whoami,
+    archives, audit, exchange, explain, gateway, grants, life, lists, modules, provider_uploads,
+    providers, publish, search, shown, signing_keys, uploads, usage, whoami,
 };
 
 /// Returns the router of the whole service.
@@ -114,10 +114,12 @@ fn module_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
         .route("/{namespace}", get(lists::of_namespace::<ModulePath>))
         .route("/{namespace}/{name}/{system}/versions", get(modules::versions))
         .route("/{namespace}/{name}/{system}/usage", get(usage::module))
-        .route("/{namespace}/{name}/{system}", get(detail::latest))
+        .route("/{namespace}/{name}/{system}", get(shown::latest::<ModulePath>))
         .route(
             "/{namespace}/{name}/{system}/{version}",
-            get(detail::version).post(publish::module).delete(life::unpublish::<ModulePath>),
+            get(shown::version::<ModulePath>)
+                .post(publish::module)
+                .delete(life::unpublish::<ModulePath>),
         )
         .route("/{namespace}/{name}/{system}/{version}/restore", post(life::restore::<ModulePath>))
         .route(
@@ -141,12 +143,12 @@ fn provider_routes(broker: &Arc<Broker>) -> Router<Arc<Broker>> {
     let routes = Router::new()
         .route("/", get(lists::all::<ProviderPath>))
         .route("/{namespace}", get(lists::of_namespace::<ProviderPath>))
-        .route("/{namespace}/{type}", get(providers::latest))
+        .route("/{namespace}/{type}", get(shown::latest::<ProviderPath>))
         .route("/{namespace}/{type}/versions", get(providers::versions))
         .route("/{namespace}/{type}/{version}/download/{os}/{arch}", get(providers::download))
         .route(
             "/{namespace}/{type}/{version}",
-            get(providers::version).delete(life::unpublish::<ProviderPath>),
+            get(shown::version::<ProviderPath>).delete(life::unpublish::<ProviderPath>),
         )
         .route("/{namespace}/{type}/{version}/restore", post(life::restore::<ProviderPath>))
         .route(

@@ -13,7 +13,11 @@ use rustix::process::{Uid, geteuid, getuid};
 use crate::StoreError;
 
 /// Syncs a folder, so that a rename in it survives a crash of the machine.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+///
+/// # Errors
+///
+/// The error of the operating system, for example if the user may not read the folder.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -51,6 +51,7 @@ pub use calls::{
 pub use deadlines::{AwsDeadlines, EmbeddedDeadlines, STORE_TIMEOUT};
 pub use error::{StoreError, StoreErrorKind};
 pub use event_bus::{EventBus, EventBusName, EventBusNameError};
+pub use files::sync_folder;
 pub use grant_changes::{
     AfterGrant, Change, ChangeTerms, Created, DelegatedCreation, DelegatedDeletion,
     DelegatedUpdate, Deleted, ExpiryChange, NewGrant, Updated, VisiblePage,

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use stile_core::package::provider::{
-    KeyId, NamespaceKeys, Platform, ProtocolVersion, Release, SignedSums, SignerError, Sums,
-    zip_name,
+    KeyId, NamespaceKeys, Platform, ProtocolVersion, Release, ReleaseFile, SignedSums, SignerError,
+    Sums, zip_name,
 };
 use stile_core::package::{Claimed, Life, PackageAddress, UploadId, Version};
 use stile_protocol::names::ProviderAddress;
@@ -205,6 +205,8 @@ pub struct PendingProviderUpload {
     pub(crate) version: Version,
     pub(crate) manifest: ProviderManifest,
     pub(crate) files: Vec<PendingFile>,
+    /// The files of the published version that are not at their place any more.
+    pub(crate) lost: Vec<ReleaseFile>,
 }
 
 /// A file of a session.

@@ -135,8 +135,3 @@ fn not_listed(problem: impl fmt::Display) -> CommandError {
     CommandError::failed(format!("the version is published, but {problem}"))
         .hint("run the same command again; ask the operator of the registry if the error stays")
 }
-
-fn unwritable(error: &std::io::Error) -> CommandError {
-    CommandError::failed_because("cannot write an archive to a temporary file", error)
-        .hint("set `TMPDIR` to a folder with enough space")
-}

@@ -7,7 +7,7 @@ use stile_core::package::Format;
 use stile_protocol::names::ModuleAddress;
 use stile_store::Retry;
 
-use super::{Promotion, at, not_listed, unwritable};
+use super::{Promotion, at, not_listed};
 use crate::claims::Claims;
 use crate::commands::Context;
 use crate::commands::module_send::{Sent, publish_archive};
@@ -123,11 +123,11 @@ async fn download(
     let url = locate(from, &source.place).await.map_err(at(from))?;
     let opening = Incoming::open(&url, from.environment(), Purpose::Promotion, source.bytes);
     let incoming = opening.await.map_err(at(from))?;
-    let mut file = tempfile::tempfile().map_err(|error| unwritable(&error))?;
+    let mut file = tempfile::tempfile().map_err(|error| CommandError::unwritable(&error))?;
     let bar = download_bar(Some(source.bytes));
     let writing = incoming.digest_to(|bytes| {
         bar.inc(bytes.len() as u64);
-        file.write_all(bytes).map_err(|error| unwritable(&error))
+        file.write_all(bytes).map_err(|error| CommandError::unwritable(&error))
     });
     let found = writing.await.map_err(at(from))?;
     bar.finish_and_clear();
@@ -135,7 +135,7 @@ async fn download(
     if found != source.sha256 {
         return Err(promotion.changed_on_the_way(&name, &found, &source.sha256));
     }
-    file.rewind().map_err(|error| unwritable(&error))?;
+    file.rewind().map_err(|error| CommandError::unwritable(&error))?;
     let archive = Archive::of_registry(name.clone(), file, source.format)?;
     match archive.sha256() == source.sha256 {
         true => Ok(archive),

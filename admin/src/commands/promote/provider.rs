@@ -12,7 +12,7 @@ use stile_core::package::provider::{Platform, Release, Sums, zip_name};
 use stile_protocol::names::ProviderAddress;
 use stile_store::Retry;
 
-use super::{Promotion, at, not_listed, unwritable};
+use super::{Promotion, at, not_listed};
 use crate::claims::Claims;
 use crate::commands::Context;
 use crate::commands::provider_send::{self, Sent};
@@ -194,17 +194,17 @@ async fn download_one(
     let url = locate(from, &place).await.map_err(at(from))?;
     let opening = Incoming::open(&url, from.environment(), Purpose::Promotion, bytes);
     let incoming = opening.await.map_err(at(from))?;
-    let mut file = tempfile::tempfile().map_err(|error| unwritable(&error))?;
+    let mut file = tempfile::tempfile().map_err(|error| CommandError::unwritable(&error))?;
     let writing = incoming.digest_to(|bytes| {
         bar.inc(bytes.len() as u64);
-        file.write_all(bytes).map_err(|error| unwritable(&error))
+        file.write_all(bytes).map_err(|error| CommandError::unwritable(&error))
     });
     let found = writing.await.map_err(at(from))?;
     let name = zip_name(&address.provider_type, version, platform);
     if found != sha256 {
         return Err(promotion.changed_on_the_way(&name, &found, sha256));
     }
-    file.rewind().map_err(|error| unwritable(&error))?;
+    file.rewind().map_err(|error| CommandError::unwritable(&error))?;
     let label = name.clone();
     ZipFile::inspect(file, Path::new(&label), name, (&address.provider_type, platform))
 }

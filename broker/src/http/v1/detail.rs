@@ -1,20 +1,14 @@
-//! The routes that show one version of a module, as Terraform's public registry shows it.
+//! What the registry shows of one version of a module, as Terraform's public registry shows it.
 
-use std::sync::Arc;
-
-use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
-use super::package_path::{ModulePath, PackagePath as _};
+use super::package_path::{ModulePath, no_version};
+use super::shown::ShownPackage;
 use crate::app::Broker;
-use crate::app::authorize::Bearer;
 use crate::app::catalogue::{self, CatalogueError};
 use crate::app::metadata;
-use crate::http::decision::{Credential, conclude};
 use crate::http::error::ApiError;
-use stile_core::audit::{Event, Kind};
+use stile_core::audit::Event;
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::source::ModuleSource;
@@ -23,65 +17,26 @@ use stile_metadata::Metadata;
 use stile_protocol::names::ModuleAddress;
 use stile_store::VersionDetails;
 
-/// `GET /v1/modules/{namespace}/{name}/{system}`: shows the latest version.
-pub async fn latest(
-    State(broker): State<Arc<Broker>>,
-    credential: Credential,
-    path: Result<Path<ModulePath>, PathRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Show).await?;
-    let answer = async {
-        let access = access(&bearer, path, &mut draft)?;
-        let version = catalogue::latest(&broker, &access, &mut draft).await.map_err(catalogue)?;
-        show(&broker, &access, &version, &mut draft).await
+impl ShownPackage for ModulePath {
+    async fn details(
+        broker: &Broker,
+        access: &PackageAccess<Download>,
+        version: &Version,
+        event: &mut Event,
+    ) -> Result<Value, ApiError> {
+        let details = catalogue::details(broker, access, version, event).await;
+        let details = details.map_err(catalogue)?;
+        let listed = catalogue::listed(broker, access).await.map_err(catalogue)?;
+        // A version with a source has no archive here.
+        let metadata = match &details.sha256 {
+            None => None,
+            Some(sha256) => {
+                metadata::of_archive(broker, access, sha256).await.map_err(ApiError::store)?
+            }
+        };
+        let module = access.address().module().ok_or_else(no_version)?;
+        Ok(fitting(render(module, version, &details, &listed, metadata.as_ref())))
     }
-    .await;
-    conclude(draft, answer)
-}
-
-/// `GET /v1/modules/{namespace}/{name}/{system}/{version}`: shows one version, also an unpublished
-/// one.
-pub async fn version(
-    State(broker): State<Arc<Broker>>,
-    credential: Credential,
-    path: Result<Path<ModulePath>, PathRejection>,
-) -> Result<Json<Value>, ApiError> {
-    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Show).await?;
-    let answer = async {
-        let version = path.as_ref().ok().and_then(|Path(path)| path.version().ok());
-        let access = access(&bearer, path, &mut draft)?;
-        show(&broker, &access, &version.ok_or_else(absent)?, &mut draft).await
-    }
-    .await;
-    conclude(draft, answer)
-}
-
-fn access(
-    bearer: &Bearer,
-    path: Result<Path<ModulePath>, PathRejection>,
-    event: &mut Event,
-) -> Result<PackageAccess<Download>, ApiError> {
-    let Path(path) = path.map_err(|_| absent())?;
-    path.access(bearer, event, |_| absent())
-}
-
-async fn show(
-    broker: &Broker,
-    access: &PackageAccess<Download>,
-    version: &Version,
-    event: &mut Event,
-) -> Result<Json<Value>, ApiError> {
-    let details = catalogue::details(broker, access, version, event).await.map_err(catalogue)?;
-    let listed = catalogue::listed(broker, access).await.map_err(catalogue)?;
-    // A version with a source has no archive here.
-    let metadata = match &details.sha256 {
-        None => None,
-        Some(sha256) => {
-            metadata::of_archive(broker, access, sha256).await.map_err(ApiError::store)?
-        }
-    };
-    let module = access.address().module().ok_or_else(absent)?;
-    Ok(Json(fitting(render(module, version, &details, &listed, metadata.as_ref()))))
 }
 
 /// Maximum length of an answer in an event of Lambda, in bytes. Lambda allows 6 MB, with headers.
@@ -126,11 +81,7 @@ fn event_bytes(answer: &Value) -> usize {
 }
 
 fn catalogue(error: CatalogueError) -> ApiError {
-    ApiError::catalogue(error, absent)
-}
-
-fn absent() -> ApiError {
-    ApiError::not_found("there is no such version")
+    ApiError::catalogue(error, no_version)
 }
 
 /// Returns the answer. Fields that the public registry has, and this one does not know, are null.

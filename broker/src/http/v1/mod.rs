@@ -4,7 +4,7 @@
 
 pub(super) mod archives;
 pub(super) mod audit;
-pub(super) mod detail;
+mod detail;
 pub(super) mod exchange;
 mod exchange_form;
 pub(super) mod explain;
@@ -20,6 +20,7 @@ mod publication;
 pub(super) mod publish;
 mod publish_source;
 pub(super) mod search;
+pub(super) mod shown;
 pub(super) mod signing_keys;
 pub(super) mod uploads;
 pub(super) mod usage;

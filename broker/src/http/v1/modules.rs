@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::IntoResponse;
@@ -10,7 +9,7 @@ use serde_json::Value;
 use stile_protocol::names::Namespace;
 
 use super::lists::{ListedPackages, Window};
-use super::package_path::{ModulePath, PackagePath as _};
+use super::package_path::{ModulePath, PackagePath as _, PathResult, no_version};
 use crate::app::authorize::Bearer;
 use crate::app::catalogue::{self, CatalogueError};
 use crate::app::{Broker, usage};
@@ -24,7 +23,7 @@ use stile_core::package::ModuleSummary;
 pub async fn versions(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
-    path: Result<Path<ModulePath>, PathRejection>,
+    path: PathResult<ModulePath>,
 ) -> Result<impl IntoResponse, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Versions).await?;
     let answer = async {
@@ -44,7 +43,7 @@ pub async fn versions(
 pub async fn latest(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
-    path: Result<Path<ModulePath>, PathRejection>,
+    path: PathResult<ModulePath>,
 ) -> Result<impl IntoResponse, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Download).await?;
     let answer = async {
@@ -66,17 +65,16 @@ pub async fn download(
     State(broker): State<Arc<Broker>>,
     credential: Credential,
     method: Method,
-    path: Result<Path<ModulePath>, PathRejection>,
+    path: PathResult<ModulePath>,
 ) -> Result<impl IntoResponse, ApiError> {
     let (mut draft, bearer) = credential.authenticate(&broker, Kind::Download).await?;
     let answer = async {
         let Path(path) = path.map_err(|_| no_module())?;
-        let absent = || ApiError::not_found("there is no such version");
-        let access = path.access(&bearer, &mut draft, |_| absent())?;
-        let version = path.version().map_err(|_| absent())?;
+        let access = path.access(&bearer, &mut draft, |_| no_version())?;
+        let version = path.version().map_err(|_| no_version())?;
         let found = catalogue::download(&broker, &access, &version, &mut draft)
             .await
-            .map_err(|error| ApiError::catalogue(error, absent))?;
+            .map_err(|error| ApiError::catalogue(error, no_version))?;
         // `HEAD` fetches nothing.
         if method == Method::GET {
             usage::count(&broker, &access, &version, found.is_deprecated).await;

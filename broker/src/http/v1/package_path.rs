@@ -59,6 +59,11 @@ pub trait PackagePath: DeserializeOwned + Send + 'static {
     }
 }
 
+/// Returns the answer for a version that does not exist.
+pub(super) fn no_version() -> ApiError {
+    ApiError::not_found("there is no such version")
+}
+
 /// The decoded segments of a module route.
 #[derive(Debug, Deserialize)]
 pub struct ModulePath {

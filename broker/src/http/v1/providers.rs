@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::detail::life_of;
 use super::lists::{ListedPackages, Window};
-use super::package_path::{PackagePath as _, PathResult, ProviderPath};
+use super::package_path::{PackagePath as _, PathResult, ProviderPath, no_version};
+use super::shown::ShownPackage;
 use crate::app::authorize::Bearer;
 use crate::app::catalogue::{self, CatalogueError};
 use crate::app::{Broker, provider, usage};
@@ -74,52 +75,18 @@ pub async fn download(
     conclude(draft, answer)
 }
 
-/// `GET /v1/providers/{namespace}/{type}`: shows the latest version.
-pub async fn latest(
-    State(broker): State<Arc<Broker>>,
-    credential: Credential,
-    path: ProviderResult,
-) -> Result<Json<Value>, ApiError> {
-    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Show).await?;
-    let answer = async {
-        let Path(path) = path.map_err(|_| no_version())?;
-        let access = path.access(&bearer, &mut draft, |_| no_version())?;
-        let latest = catalogue::latest(&broker, &access, &mut draft).await;
-        let version = latest.map_err(|error| ApiError::catalogue(error, no_version))?;
-        show(&broker, &access, &version, &mut draft).await
+impl ShownPackage for ProviderPath {
+    async fn details(
+        broker: &Broker,
+        access: &PackageAccess<Download>,
+        version: &Version,
+        event: &mut Event,
+    ) -> Result<Value, ApiError> {
+        let details = provider::details(broker, access, version, event).await;
+        let details = details.map_err(|error| ApiError::catalogue(error, no_version))?;
+        let address = access.address().provider().ok_or_else(no_version)?;
+        Ok(render(address, version, &details))
     }
-    .await;
-    conclude(draft, answer)
-}
-
-/// `GET /v1/providers/{namespace}/{type}/{version}`: shows one version, also one that its publisher took
-/// back.
-pub async fn version(
-    State(broker): State<Arc<Broker>>,
-    credential: Credential,
-    path: ProviderResult,
-) -> Result<Json<Value>, ApiError> {
-    let (mut draft, bearer) = credential.authenticate(&broker, Kind::Show).await?;
-    let answer = async {
-        let Path(path) = path.map_err(|_| no_version())?;
-        let access = path.access(&bearer, &mut draft, |_| no_version())?;
-        let version = path.version().map_err(|_| no_version())?;
-        show(&broker, &access, &version, &mut draft).await
-    }
-    .await;
-    conclude(draft, answer)
-}
-
-async fn show(
-    broker: &Broker,
-    access: &PackageAccess<Download>,
-    version: &Version,
-    event: &mut Event,
-) -> Result<Json<Value>, ApiError> {
-    let details = provider::details(broker, access, version, event).await;
-    let details = details.map_err(|error| ApiError::catalogue(error, no_version))?;
-    let address = access.address().provider().ok_or_else(no_version)?;
-    Ok(Json(render(address, version, &details)))
 }
 
 fn render(address: &ProviderAddress, version: &Version, details: &ProviderVersion) -> Value {
@@ -187,8 +154,4 @@ fn summary(provider: &ProviderSummary) -> Value {
 
 fn no_provider() -> ApiError {
     ProviderPath::absent()
-}
-
-fn no_version() -> ApiError {
-    ApiError::not_found("there is no such version")
 }

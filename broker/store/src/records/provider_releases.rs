@@ -24,6 +24,8 @@ pub(crate) struct NewRelease<'a> {
     pub(crate) manifest: &'a ProviderManifest,
     /// The files that wait for the version. Each is at its place.
     pub(crate) verified: &'a BTreeMap<Platform, ReleaseFile>,
+    /// The files of the published version that are not at their place any more.
+    pub(crate) lost: &'a [ReleaseFile],
     pub(crate) published_by: String,
     pub(crate) token_id: String,
 }
@@ -116,13 +118,20 @@ impl Records {
         let mut retry = Retry::default();
         loop {
             let (existing, keys) = self.version_and_keys(address, version).await?;
+            let before = existing.as_ref().map(release_of).transpose()?;
+            let change = before.map(|before| change_of(before, manifest, &keys.keys, kept.at()));
             let sums = manifest.sums.text();
-            if let Err(error) = keys.keys.signer(sums, &manifest.signature, kept.at()) {
+            let is_same = change == Some(ReleaseChange::Same);
+            // A key that was retired since signs nothing new, and this is nothing new.
+            let is_served =
+                |before: &Release| keys.keys.for_download(&before.sums.key_id).is_some();
+            if !(is_same && before.is_some_and(is_served))
+                && let Err(error) = keys.keys.signer(sums, &manifest.signature, kept.at())
+            {
                 return Ok(ProviderCompletion::Signer(error));
             }
-            let before = existing.as_ref().map(release_of).transpose()?;
-            match before.map(|before| change_of(before, manifest, &keys.keys, kept.at())) {
-                Some(ReleaseChange::Same) => {
+            match change {
+                Some(ReleaseChange::Same) if new.lost.is_empty() => {
                     return Ok(ProviderCompletion::Published(Published::Same));
                 }
                 Some(ReleaseChange::Stale(platforms)) => {
@@ -134,9 +143,9 @@ impl Records {
                 Some(ReleaseChange::NotReplaced(reason)) => {
                     return Ok(ProviderCompletion::NotReplaced(reason));
                 }
-                Some(ReleaseChange::Grows) | None => {}
+                Some(ReleaseChange::Same | ReleaseChange::Grows) | None => {}
             }
-            let release = match joined(before, new) {
+            let mut release = match joined(before, new) {
                 Ok(release) => release,
                 Err(missing) => {
                     let of = address.provider().map(|provider| &provider.provider_type);
@@ -148,9 +157,19 @@ impl Records {
                     ));
                 }
             };
+            // Only the place of files can differ, and the published signature stays.
+            if let Some(before) = before.filter(|_| is_same) {
+                release.sums = before.sums.clone();
+                release.manifest.clone_from(&before.manifest);
+            }
+            // A file of a folder is at its place again, and its record is as it was.
+            if before == Some(&release) {
+                return Ok(ProviderCompletion::Published(Published::Same));
+            }
             let added = release.bytes().saturating_sub(before.map_or(0, Release::bytes));
             let record = record(existing.as_ref(), release, new, kept.at());
             let (package, quota) = self.package_and_quota(address).await?;
+            let quota = quota.filter(|_| !is_same);
             let mut package = package.unwrap_or_else(|| package_document::empty(address));
             let is_new = existing.is_none();
             let full = is_new && package.versions.len() >= MAX_VERSIONS;
@@ -193,19 +212,24 @@ impl Records {
                 is_new,
                 quota,
             }));
-            mutations.extend(event.as_ref().and_then(KeptEvent::mutation));
+            // Lost files that are there again are no news.
+            let event = event.iter().filter(|_| !is_same);
+            mutations.extend(event.clone().filter_map(KeptEvent::mutation));
             let (outcome, published) = if is_new {
                 (audit::Outcome::Created, Published::Created)
             } else {
                 (audit::Outcome::Changed, Published::Replaced)
             };
-            if let Some(put_sums) = put_sums.take() {
+            // The published signature stays, so another one of the same list goes nowhere.
+            let has_sums =
+                !is_same || before.is_some_and(|it| it.sums.signature == manifest.signature);
+            if has_sums && let Some(put_sums) = put_sums.take() {
                 put_sums.await?;
             }
             let chain = Chain::from(namespace);
             match self.commit_audited(&chain, mutations, kept, outcome).await? {
                 Outcome::Done => {
-                    event.iter().for_each(KeptEvent::report_dropped);
+                    event.for_each(KeptEvent::report_dropped);
                     return Ok(ProviderCompletion::Published(published));
                 }
                 Outcome::TooLarge => return Ok(ProviderCompletion::Published(Published::Full)),
@@ -225,13 +249,21 @@ fn joined(before: Option<&Release>, new: &NewRelease<'_>) -> Result<Release, Vec
     let mut files = before.map(|before| before.files.clone()).unwrap_or_default();
     let mut missing = Vec::new();
     for (platform, sha256) in new.manifest.sums.files() {
-        if files.contains_key(platform) {
+        if files.get(platform).is_some_and(|file| !new.lost.contains(file)) {
             continue;
         }
-        match new.verified.get(platform).filter(|file| file.sha256 == *sha256) {
-            Some(file) => drop(files.insert(platform.clone(), file.clone())),
-            None => missing.push(platform.clone()),
-        }
+        let Some(file) = new.verified.get(platform).filter(|file| file.sha256 == *sha256) else {
+            missing.push(platform.clone());
+            continue;
+        };
+        // A published file keeps everything but its place, which is where the same bytes are again.
+        let file = match files.get(platform) {
+            Some(lost) => {
+                ReleaseFile { object_version: file.object_version.clone(), ..lost.clone() }
+            }
+            None => file.clone(),
+        };
+        files.insert(platform.clone(), file);
     }
     if !missing.is_empty() {
         return Err(missing);

@@ -8,7 +8,7 @@ use stile_core::grants::{
     ChangesSigningKeys, Download, ListsSigningKeys, PackageAccess, Upload as UploadRight,
 };
 use stile_core::package::provider::{
-    KeyAdded, KeyId, NamespaceKeys, Platform, Release, ReleaseFile, SigningKey,
+    AnnouncedRelease, KeyAdded, KeyId, NamespaceKeys, Platform, Release, ReleaseFile, SigningKey,
 };
 use stile_core::package::{
     ArchiveUpload, PackageAddress, ProviderText, SignedProviderText, SignedUrl, UploadId,
@@ -152,7 +152,46 @@ impl Store {
         }))
     }
 
-    /// Begins to upload the files of a version that the registry does not have yet.
+    /// Returns the key of the published version, if exactly this signed list is published and clients get
+    /// it: also if the key was retired since and signs nothing new.
+    pub async fn published_by_key(
+        &self,
+        access: &PackageAccess<UploadRight>,
+        version: &Version,
+        announced: &AnnouncedRelease,
+    ) -> Result<Option<KeyId>, StoreError> {
+        let (existing, keys) = self.records.version_and_keys(access.address(), version).await?;
+        let Some(published) = existing.as_ref().map(release_of).transpose()? else {
+            return Ok(None);
+        };
+        let sums = &published.sums;
+        let is_same = sums.text == announced.sums.text()
+            && sums.signature == announced.unverified_signature
+            && keys.keys.for_download(&sums.key_id).is_some();
+        Ok(is_same.then(|| sums.key_id.clone()))
+    }
+
+    /// Returns the announced files of a published version that are not at their place, if the list is the
+    /// published one. The publisher can bring them back.
+    async fn lost(
+        &self,
+        address: &PackageAddress,
+        version: &Version,
+        (published, manifest): (Option<&Release>, &ProviderManifest),
+    ) -> Result<Vec<ReleaseFile>, StoreError> {
+        let mut lost = Vec::new();
+        let same = published.filter(|published| published.sums.text == manifest.sums.text());
+        let files = same.iter().flat_map(|published| &published.files);
+        for (_, file) in files.filter(|(platform, _)| manifest.bytes.contains_key(platform)) {
+            let archive = StoredArchive::of(file);
+            if !self.blobs.exists(address, version, &archive, file.bytes).await? {
+                lost.push(file.clone());
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Begins to upload the files of a version that the registry does not have yet, or has lost.
     pub async fn begin_provider_upload(
         &self,
         access: &PackageAccess<UploadRight>,
@@ -163,8 +202,15 @@ impl Store {
         let address = access.address();
         let (existing, keys) = self.records.version_and_keys(address, version).await?;
         let published = existing.as_ref().map(release_of).transpose()?;
-        match published.map(|published| change_of(published, manifest, &keys.keys, now)) {
-            Some(ReleaseChange::Same) => return Ok(BegunProviderUpload::Same),
+        let change = published.map(|published| change_of(published, manifest, &keys.keys, now));
+        let lost = match &change {
+            Some(ReleaseChange::Same | ReleaseChange::Grows) => {
+                self.lost(address, version, (published, manifest)).await?
+            }
+            _ => Vec::new(),
+        };
+        match change {
+            Some(ReleaseChange::Same) if lost.is_empty() => return Ok(BegunProviderUpload::Same),
             Some(ReleaseChange::Stale(platforms)) => {
                 return Ok(BegunProviderUpload::Stale(platforms));
             }
@@ -174,13 +220,14 @@ impl Store {
             Some(ReleaseChange::NotReplaced(reason)) => {
                 return Ok(BegunProviderUpload::NotReplaced(reason));
             }
-            Some(ReleaseChange::Grows) | None => {}
+            Some(ReleaseChange::Same | ReleaseChange::Grows) | None => {}
         }
         let id = UploadId::random().map_err(|error| {
             StoreError::unavailable("cannot generate a random id for the upload", error)
         })?;
-        let waiting = self.waiting_keys(address, version, now).await?;
-        let mut pending = pending(access, version, id, manifest.clone(), published, &waiting);
+        let waiting = self.waiting_keys(address, version, &lost, now).await?;
+        let known = (published, &waiting, lost);
+        let mut pending = pending(access, version, id, manifest.clone(), known);
         let missing: Vec<&PendingFile> =
             pending.files.iter().filter(|file| !file.is_verified).collect();
         let unannounced: Vec<Platform> = missing
@@ -208,9 +255,10 @@ impl Store {
                 state,
             });
         }
-        // The quota counts only what is new.
+        // The quota counts only what is new or lost.
         let new = |platform: &Platform| {
-            published.is_none_or(|published| !published.files.contains_key(platform))
+            let file = published.and_then(|published| published.files.get(platform));
+            file.is_none_or(|file| pending.lost.contains(file))
         };
         pending.manifest.bytes.retain(|platform, _| new(platform));
         let PendingProviderUpload { id, manifest, .. } = pending;
@@ -246,8 +294,9 @@ impl Store {
         };
         let existing = self.records.version(address, version).await?;
         let published = existing.as_ref().map(release_of).transpose()?;
-        let waiting = self.waiting_keys(address, version, now).await?;
-        Ok(Some(pending(access, version, id, *manifest, published, &waiting)))
+        let lost = self.lost(address, version, (published, &manifest)).await?;
+        let waiting = self.waiting_keys(address, version, &lost, now).await?;
+        Ok(Some(pending(access, version, id, *manifest, (published, &waiting, lost))))
     }
 
     /// Takes the turn to verify a file of a session, unless another request has it. `is_received` says
@@ -274,7 +323,9 @@ impl Store {
                     address,
                     version,
                     &key,
-                    (upload, |file: &ReleaseFile| self.is_there(file)),
+                    (upload, |file: &ReleaseFile| {
+                        self.is_there(file) && !pending.lost.contains(file)
+                    }),
                     now,
                 )
                 .await?
@@ -375,6 +426,7 @@ impl Store {
         for (key, waiting) in self.records.waiting_files(address, version).await? {
             let Some(file) = waiting.verified(now) else { continue };
             if self.is_there(file)
+                && !pending.lost.contains(file)
                 && pending.manifest.sums.files().get(&key.platform) == Some(&key.sha256)
             {
                 verified.insert(key.platform, file.clone());
@@ -397,6 +449,7 @@ impl Store {
             version,
             manifest: &pending.manifest,
             verified: &verified,
+            lost: &pending.lost,
             published_by: access.principal().to_string(),
             token_id: access.access().token_id().as_str().to_owned(),
         };
@@ -412,10 +465,12 @@ impl Store {
         &self,
         address: &PackageAddress,
         version: &Version,
+        lost: &[ReleaseFile],
         now: i64,
     ) -> Result<BTreeSet<WaitingKey>, StoreError> {
         let found = self.records.waiting_files(address, version).await?;
-        let waits = |file: &WaitingFile| file.verified(now).is_some_and(|it| self.is_there(it));
+        let is_there = |file: &ReleaseFile| self.is_there(file) && !lost.contains(file);
+        let waits = |file: &WaitingFile| file.verified(now).is_some_and(is_there);
         Ok(found.into_iter().filter(|(_, file)| waits(file)).map(|(key, _)| key).collect())
     }
 
@@ -460,8 +515,7 @@ fn pending(
     version: &Version,
     id: UploadId,
     manifest: ProviderManifest,
-    published: Option<&Release>,
-    waiting: &BTreeSet<WaitingKey>,
+    (published, waiting, lost): (Option<&Release>, &BTreeSet<WaitingKey>, Vec<ReleaseFile>),
 ) -> PendingProviderUpload {
     let mut pending = PendingProviderUpload {
         id,
@@ -469,10 +523,11 @@ fn pending(
         version: version.clone(),
         manifest,
         files: Vec::new(),
+        lost,
     };
     let files = pending.manifest.sums.files().iter().map(|(platform, sha256)| {
-        let is_published =
-            published.is_some_and(|published| published.files.contains_key(platform));
+        let file = published.and_then(|published| published.files.get(platform));
+        let is_published = file.is_some_and(|file| !pending.lost.contains(file));
         let key = WaitingKey { platform: platform.clone(), sha256: sha256.clone() };
         PendingFile {
             name: pending.name_of(platform),

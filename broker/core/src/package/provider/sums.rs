@@ -69,6 +69,30 @@ pub enum SumsError {
     NoArchive,
 }
 
+impl SumsError {
+    /// Returns what the publisher can set in GoReleaser, if the list has a line for a file that is
+    /// neither a zip archive nor the manifest under its name.
+    ///
+    /// GoReleaser lists SBOMs, packages and source archives too. Terraform writes the digest of each line
+    /// into lock files, and this registry and the public one refuse such a line.
+    pub fn hint(&self) -> Option<&'static str> {
+        use FileNameError::{OtherProvider, OtherVersion, Unknown};
+        let Self::Name { problem, .. } = self else { return None };
+        let (OtherProvider { found, .. } | OtherVersion { found, .. } | Unknown(found)) = problem
+        else {
+            return None;
+        };
+        if found.ends_with(".zip") {
+            return None;
+        }
+        Some(if found.ends_with("manifest.json") {
+            "set `name_template: '{{ .ProjectName }}_{{ .Version }}_manifest.json'` for the manifest in `checksum.extra_files` of `.goreleaser.yml`"
+        } else {
+            "in `.goreleaser.yml`, give the zip archives an `id`, set `checksum.ids` to it, and turn off `source`"
+        })
+    }
+}
+
 /// The error for a list that does not continue a published release.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotIncluded {
@@ -254,6 +278,29 @@ mod tests {
             assert!(error.contains(problem), "{text:.200?}: {error}");
             assert!(!error.contains(['\n', '\r']), "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_line_that_goreleaser_adds_for_another_file_is_refused_and_says_what_to_set() {
+        let line = format!("{}  {LINUX}\n", "ab".repeat(32));
+        for (name, setting) in [
+            ("terraform-provider-dns_1.0.0_linux_amd64.zip.sbom.json", Some("`checksum.ids`")),
+            ("terraform-provider-dns_1.0.0_linux_amd64_sbom.json", Some("`checksum.ids`")),
+            ("terraform-provider-dns-1.0.0.tar.gz", Some("`checksum.ids`")),
+            ("terraform-provider-dns_1.0.0_linux_amd64.deb", Some("`checksum.ids`")),
+            ("terraform-registry-manifest.json", Some("`checksum.extra_files`")),
+            ("terraform-provider-dns_v1.0.0_manifest.json", Some("`checksum.extra_files`")),
+            ("terraform-provider-dns_1.0.1_linux_amd64.zip", None),
+            ("terraform-provider-web_1.0.0_linux_amd64.zip", None),
+            ("terraform-provider-dns_1.0.0_linux.zip", None),
+        ] {
+            let error = parsed(&format!("{line}{}  {name}\n", "cd".repeat(32))).unwrap_err();
+            assert!(matches!(error, SumsError::Name { line: 2, .. }), "{name}: {error}");
+            let hint = error.hint();
+            assert_eq!(hint.is_some(), setting.is_some(), "{name}: {hint:?}");
+            assert!(hint.is_none_or(|hint| hint.contains(setting.unwrap())), "{name}: {hint:?}");
+        }
+        assert_eq!(parsed("").unwrap_err().hint(), None);
     }
 
     fn release(files: &[(&str, &str)]) -> Release {
