@@ -91,6 +91,10 @@ mod request_ids;
 mod routes;
 #[path = "search.rs"]
 mod search;
+#[path = "service_tokens.rs"]
+mod service_tokens;
+#[path = "service_tokens_api.rs"]
+mod service_tokens_api;
 #[path = "sources.rs"]
 mod sources;
 #[path = "sources_git.rs"]

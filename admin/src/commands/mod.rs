@@ -39,6 +39,7 @@ mod provider_keys;
 mod provider_list;
 mod provider_publish;
 mod provider_send;
+mod service_token;
 pub(crate) mod store;
 mod store_check;
 pub(crate) mod token;

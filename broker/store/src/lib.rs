@@ -26,6 +26,7 @@ mod provider_answers;
 mod records;
 mod repaired;
 mod retry;
+mod service_token_answers;
 mod store;
 
 pub use answers::{
@@ -71,6 +72,10 @@ pub use records::{
 };
 pub use repaired::Repaired;
 pub use retry::Retry;
+pub use service_token_answers::{
+    IssuedServiceToken, ListedServiceTokens, ServiceTokenChanged, ServiceTokenIssued,
+    StoredServiceToken,
+};
 pub use store::{
     AwsCreated, BackedUp, CopyProgress, ExpiredEvents, ExpiryProblem, FolderCreated, Restored,
     Store, StoredPackages,

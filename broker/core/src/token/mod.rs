@@ -6,8 +6,8 @@ pub(crate) mod fuzz;
 mod keyring;
 mod seal;
 
-pub(crate) use claims::NewClaims;
 pub use claims::{Claims, TokenId};
+pub(crate) use claims::{NewClaims, ServiceClaims};
 pub use keyring::{
     ACTIVATION_DELAY, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, MAX_AHEAD, MAX_KEYS,
     ROTATION_INTERVAL,
