@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::http::Request;
-use serde_json::json;
 use stile_broker::client_source::ClientAddress;
+use stile_broker::metrics::Format;
 use stile_core::service_token::{NewSecret, PresentedToken};
 use stile_core::usage::day;
 use stile_protocol::names::Permission::{self, Download, Upload};
@@ -43,9 +43,15 @@ fn stranger() -> String {
     NewSecret::random().unwrap().expose().to_string()
 }
 
-/// Returns the calls of the store so far.
-fn calls(test: &TestBroker) -> usize {
-    test.store().calls().counted().iter().map(|counted| counted.count).sum()
+/// Returns the calls of the records so far.
+fn calls(test: &TestBroker) -> u64 {
+    let text = test.broker.metrics_in(Format::OpenMetrics);
+    let of_records = |line: &&str| {
+        line.starts_with("stile_service_calls_total{service=\"sqlite\"")
+            || line.starts_with("stile_service_calls_total{service=\"dynamodb\"")
+    };
+    let count = |line: &str| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+    text.lines().filter(of_records).map(count).sum::<f64>() as u64
 }
 
 #[tokio::test]
@@ -62,7 +68,7 @@ async fn text_that_is_no_service_token_costs_no_read_and_the_same_garbage_only_o
         &good.to_uppercase(),
         &good.replace("stile_svc_", "stile_svc_A"),
     ] {
-        assert_eq!(test.get(VERSIONS, garbage).await.error_of_registry(), 401, "{garbage}");
+        assert_eq!(test.get(VERSIONS, garbage).await.status, 401, "{garbage}");
     }
     assert_eq!(calls(&test), before, "a wrong checksum costs no read");
     let stranger = stranger();
@@ -128,8 +134,7 @@ async fn a_token_gives_only_what_both_its_scope_and_the_grants_of_its_service_gi
 async fn a_token_for_uploads_publishes_and_the_record_names_the_service() {
     let Some(test) = published().await else { return };
     let issued = test.issue("release", &["acme"], &[Download, Upload]).await;
-    let published =
-        test.publish("acme/vpc/aws", "1.1.0", module_zip("x"), &issued.token).await;
+    let published = test.publish("acme/vpc/aws", "1.1.0", module_zip("x"), &issued.token).await;
     assert_eq!(published.status, 201);
     let shown = test.get("/v1/modules/acme/vpc/aws/1.1.0", &issued.token).await.json();
     assert!(shown.to_string().contains("service:release"), "{shown}");
@@ -191,7 +196,7 @@ async fn a_token_with_networks_works_only_where_the_broker_knows_the_address() {
     }
     let journal = Journal::start();
     assert_eq!(read_from(&test, &token, None).await, 401);
-    let event = &journal.audit()[0];
+    let event = &journal.taken().audit()[0];
     assert_eq!(event["principal"], "service:renovate", "the log names the stolen token");
     let anywhere = test.issue("dependabot", &["acme"], &[Download]).await.token;
     assert_eq!(read_from(&test, &anywhere, None).await, 200);
@@ -208,8 +213,7 @@ async fn a_rotation_gives_a_second_token_and_ends_the_first_at_a_set_time() {
         let (operator, kept) = (operator(), kept(test.time()));
         let replaced = (&old, test.time() + ends);
         let store = test.store();
-        let rotated =
-            store.rotate_service_token(&operator, replaced, &secret, terms, &kept).await;
+        let rotated = store.rotate_service_token(&operator, replaced, &secret, terms, &kept).await;
         (rotated.unwrap(), secret.expose().to_string())
     };
     let (rotated, second) = rotate(600, 200_000).await;
@@ -266,12 +270,22 @@ async fn a_cached_token_outlives_an_outage_for_five_minutes_and_an_unknown_one_g
     let issued = test.issue("renovate", &["acme"], &[Download]).await;
     assert_eq!(test.get("/v1/whoami", &issued.token).await.status, 200);
     test.advance(10);
-    test.break_store();
+    let on_database = |statement: &str| {
+        let database = test.data().join("stile.sqlite3");
+        rusqlite::Connection::open(database).unwrap().execute_batch(statement).unwrap();
+    };
+    match test.backend() {
+        Backend::Embedded => on_database("ALTER TABLE service_tokens RENAME TO away"),
+        Backend::Aws => test.break_store(),
+    }
     assert_eq!(test.get("/v1/whoami", &issued.token).await.status, 200);
     assert_eq!(test.get("/v1/whoami", &stranger()).await.error(), "503 store_unavailable");
     test.advance(300);
     assert_eq!(test.get("/v1/whoami", &issued.token).await.error(), "503 store_unavailable");
-    test.repair_store();
+    match test.backend() {
+        Backend::Embedded => on_database("ALTER TABLE away RENAME TO service_tokens"),
+        Backend::Aws => test.repair_store(),
+    }
     test.advance(10);
     assert_eq!(test.get("/v1/whoami", &issued.token).await.status, 200);
 }
@@ -286,28 +300,40 @@ async fn no_log_and_no_record_has_the_token() {
     test.get(&format!("/v1/whoami?token={}", issued.token), "x").await;
     let used = test.get("/v1/whoami", &issued.token).await;
     assert!(!used.text().contains(secret));
-    assert!(!journal.lines().any(|line| line.contains(secret)));
+    assert!(!journal.taken().lines().any(|line| line.contains(secret)));
     let stored = test.store().service_token(&issued.id).await.unwrap().unwrap();
     assert!(!format!("{stored:?}{}", stored.token.to_text()).contains(secret));
     assert!(!format!("{:?}", test.store()).contains(secret));
 }
 
 #[tokio::test]
-async fn the_provider_protocol_warns_of_a_token_that_ends_soon() {
+async fn a_token_that_is_in_use_and_ends_soon_raises_an_alarm_once_a_day() {
     let Some(test) = published().await else { return };
-    let adopt = test.issue("renovate", &["acme"], &[Download]).await;
-    let (operator, kept) = (operator(), kept(test.time()));
-    let again = test.store().adopt_service_token(&operator, &adopt.id, &kept).await.unwrap();
-    assert!(matches!(again, ServiceTokenChanged::Unchanged(_)), "an operator issued it");
-    test.delete_grant("service:renovate", "acme").await;
-    test.grant("service:renovate", "acme", &[Download]).await;
-    test.advance(10);
+    let ending = test.issue("renovate", &["acme"], &[Download]).await;
     let journal = Journal::start();
-    let versions = test.get("/v1/providers/acme/dns/versions", &adopt.token).await;
-    assert_eq!(versions.status, 404, "{}", json!(versions.text()));
-    let alarm = journal.lines().find(|line| line.contains("service_token_ends_soon"));
-    assert!(alarm.is_some_and(|line| line.contains(adopt.id.as_str())), "{alarm:?}");
-    if super::BACKEND == Backend::Embedded {
-        assert_eq!(test.backend(), Backend::Embedded);
-    }
+    let alarms = async |token: &str| {
+        assert_eq!(test.get(VERSIONS, token).await.status, 200);
+        let taken = journal.taken();
+        let alarms =
+            taken.json.text.lines().filter(|line| line.contains("service_token_ends_soon"));
+        alarms.filter(|line| line.contains(ending.id.as_str())).count()
+    };
+    assert_eq!(alarms(&ending.token).await, 1);
+    test.advance(10);
+    assert_eq!(alarms(&ending.token).await, 0, "once a day");
+    let terms = test.terms("renovate", &["acme"], &[Download], &[], 15 * 86_400);
+    let lasting = test.issue_with(terms).await;
+    assert_eq!(alarms(&lasting.token).await, 0);
+}
+
+#[tokio::test]
+async fn only_a_delegated_token_can_be_adopted() {
+    let Some(test) = published().await else { return };
+    let issued = test.issue("renovate", &["acme"], &[Download]).await;
+    let (operator, kept) = (operator(), kept(test.time()));
+    let again = test.store().adopt_service_token(&operator, &issued.id, &kept).await.unwrap();
+    assert!(matches!(again, ServiceTokenChanged::Unchanged(_)), "an operator issued it");
+    test.revoke_service_token(&issued.id).await;
+    let gone = test.store().adopt_service_token(&operator, &issued.id, &kept).await.unwrap();
+    assert_eq!(gone, ServiceTokenChanged::Absent);
 }
