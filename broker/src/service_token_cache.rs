@@ -23,7 +23,7 @@ impl CachedServiceToken {
         Self { stored, used }
     }
 
-    /// Returns whether nobody has recorded a use on this day, and takes the record upon the caller.
+    /// Returns whether nobody has recorded a use on this day. The caller then records it.
     pub fn takes_use(&self, day: i64) -> bool {
         self.used.fetch_max(day, Ordering::Relaxed) < day
     }

@@ -14,6 +14,8 @@ use stile_tests::broker::journal::Journal;
 use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
 
+use super::providers::Registry;
+
 const VERSIONS: &str = "/v1/modules/acme/vpc/aws/versions";
 const INVALID: &str = "401 unauthorized";
 
@@ -336,4 +338,26 @@ async fn only_a_delegated_token_can_be_adopted() {
     test.revoke_service_token(&issued.id).await;
     let gone = test.store().adopt_service_token(&operator, &issued.id, &kept).await.unwrap();
     assert_eq!(gone, ServiceTokenChanged::Absent);
+}
+
+#[tokio::test]
+async fn the_versions_of_a_provider_warn_of_a_token_that_ends_soon() {
+    let Some(registry) = Registry::start().await else { return };
+    registry.published("1.0.0", &["linux_amd64"]).await;
+    let test = &registry.test;
+    let warnings = async |life: i64| {
+        let terms = test.terms("mirror", &["acme"], &[Download], &[], life);
+        let token = test.issue_with(terms).await.token;
+        let listed = test.get("/v1/providers/acme/dns/versions", &token).await.json();
+        test.advance(10);
+        listed["warnings"].clone()
+    };
+    let soon = warnings(3 * 86_400).await;
+    let expected = "the access of `service:mirror` to namespace `acme` with `download` ends in 3 \
+         days, at 2026-11-23T10:11:12Z; hint: ask for a new service token";
+    assert_eq!(soon, serde_json::json!([expected]));
+    assert_eq!(warnings(15 * 86_400).await, serde_json::json!([]));
+    // The grant lasts longer now, and the token does not.
+    let again = warnings(3 * 86_400).await;
+    assert!(again[0].as_str().is_some_and(|text| text.contains("ends in 3 days")), "{again}");
 }

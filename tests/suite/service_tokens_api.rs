@@ -43,8 +43,8 @@ async fn a_bearer_issues_nothing_beyond_its_own_rights() {
     for (changes, expected) in [
         (json!({"namespaces": ["acme", "other"]}), "403 no_grant"),
         (json!({"namespaces": "all"}), "403 no_grant"),
-        (json!({"permissions": ["upload"]}), "403 no_grant"),
-        (json!({"permissions": ["download", "upload"]}), "403 no_grant"),
+        (json!({"permissions": ["upload"]}), "403 out_of_scope"),
+        (json!({"permissions": ["download", "upload"]}), "403 out_of_scope"),
         (json!({"permissions": ["create_grant"]}), "400 invalid_request"),
         (json!({"permissions": []}), "400 invalid_request"),
         (json!({"namespaces": []}), "400 invalid_request"),
@@ -73,10 +73,10 @@ async fn a_bearer_gives_no_end_later_than_its_own_also_where_a_grant_is_there() 
     let only = |end: &str| json!({"namespaces": ["acme"], "expires_at": end});
     let refused = issue(&test, &token, only("2026-11-21T10:11:13Z")).await;
     assert_eq!(refused.error(), "403 no_grant", "{}", refused.text());
-    // The grant of the service has `upload`, which the bearer cannot give for longer.
+    // The grant of the service has `upload`, which the bearer cannot give, so it cannot prolong it.
     test.grant_until("service:renovate", "acme", &[Upload], Some(test.time() + 60)).await;
     let refused = issue(&test, &token, only(LATER.1)).await;
-    assert_eq!(refused.error(), "403 no_grant", "{}", refused.text());
+    assert_eq!(refused.error(), "403 out_of_scope", "{}", refused.text());
     test.delete_grant("service:renovate", "acme").await;
     assert_eq!(issue(&test, &token, only(LATER.1)).await.status, 201);
 }
