@@ -11,6 +11,7 @@ use stile_core::usage::day;
 use stile_protocol::names::Permission::{self, Download, Upload};
 use stile_store::{ServiceTokenChanged, ServiceTokenIssued};
 use stile_tests::broker::journal::Journal;
+use stile_tests::broker::kept_events::kept_events;
 use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::{Backend, TestBroker, deploy, module_zip, role};
 
@@ -46,7 +47,7 @@ fn stranger() -> String {
 }
 
 /// Returns the calls of the records so far.
-fn calls(test: &TestBroker) -> u64 {
+pub(super) fn calls(test: &TestBroker) -> u64 {
     let text = test.broker.metrics_in(Format::OpenMetrics);
     let of_records = |line: &&str| {
         line.starts_with("stile_service_calls_total{service=\"sqlite\"")
@@ -360,4 +361,21 @@ async fn the_versions_of_a_provider_warn_of_a_token_that_ends_soon() {
     // The grant lasts longer now, and the token does not.
     let again = warnings(3 * 86_400).await;
     assert!(again[0].as_str().is_some_and(|text| text.contains("ends in 3 days")), "{again}");
+}
+
+#[tokio::test]
+async fn sixteen_namespaces_are_one_commit_with_an_event_in_the_chain_of_each() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let names: Vec<String> = (0..16).map(|n| format!("n{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let issued = test.issue("mirror", &names, &[Download, Upload]).await;
+    let changed = &issued.changed;
+    assert_eq!((changed.grants.len(), changed.new_namespaces.len()), (16, 16));
+    assert!(test.revoke_service_token(&issued.id).await);
+    let events = kept_events(test.store()).await;
+    for name in names {
+        let decisions: Vec<_> = events[name].iter().map(|event| &event["decision"]).collect();
+        assert_eq!(decisions, ["created", "revoked"], "{name}");
+        assert_eq!(events[name][0]["token_id"], issued.id.as_str());
+    }
 }

@@ -6,8 +6,10 @@ use stile_protocol::names::Permission::{self, CreateGrant, DeleteGrant, Download
 use stile_store::ServiceTokenChanged;
 use stile_tests::broker::grants::LATER;
 use stile_tests::broker::operator::{kept, operator};
-use stile_tests::broker::{TestBroker, deploy, role};
+use stile_tests::broker::{Backend, TestBroker, deploy, role};
 use stile_tests::sts::identity::Identity;
+
+use super::service_tokens::calls;
 
 const PATH: &str = "/v1/service-tokens";
 const LEAD: &[Permission] = &[CreateGrant, Download];
@@ -140,6 +142,33 @@ async fn a_delegated_token_ends_within_ten_seconds_of_its_issuer_losing_the_gran
         broker.advance(10);
         assert_eq!(broker.get("/v1/whoami", service).await.error(), "401 unauthorized");
         assert_eq!(whoami(broker, &adopted["token"]).await, 200, "an operator adopted it");
+    }
+}
+
+#[tokio::test]
+async fn the_rights_of_an_issuer_cost_one_read_in_ten_seconds_and_an_issue_seven_calls() {
+    let Some((test, token)) = started().await else { return };
+    let body = wanted(&json!({"namespaces": ["acme"]}));
+    assert_eq!(test.get("/v1/whoami", &token).await.status, 200);
+    let before = calls(&test);
+    let issued = test.ask("POST", PATH, &token, &body).await;
+    assert_eq!((issued.status.as_u16(), calls(&test) - before), (201, of_issue(&test)));
+    let issued = issued.json();
+    let service = issued["token"].as_str().unwrap();
+    assert_eq!(test.get("/v1/whoami", service).await.status, 200);
+    test.advance(10);
+    for cost in [3, 0] {
+        let before = calls(&test);
+        assert_eq!(test.get("/v1/whoami", service).await.status, 200);
+        assert_eq!(calls(&test) - before, cost, "the token, its issuer and its service");
+    }
+}
+
+/// Returns the calls of an issue: a data folder reads the tokens and their uses at once.
+fn of_issue(test: &TestBroker) -> u64 {
+    match test.backend() {
+        Backend::Embedded => 6,
+        Backend::Aws => 7,
     }
 }
 
