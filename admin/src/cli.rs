@@ -8,6 +8,7 @@ mod module;
 mod namespace;
 mod promote;
 mod provider;
+mod token;
 mod trust;
 mod webhook;
 
@@ -25,6 +26,7 @@ pub(crate) use self::module::*;
 pub(crate) use self::namespace::*;
 pub(crate) use self::promote::*;
 pub(crate) use self::provider::*;
+pub(crate) use self::token::*;
 pub(crate) use self::trust::*;
 pub(crate) use self::webhook::*;
 use crate::output::OutputFormat;
@@ -109,7 +111,7 @@ pub(crate) enum Noun {
         #[command(subcommand)]
         verb: Box<GrantVerb>,
     },
-    /// Revoke tokens and principals
+    /// Issue, rotate and revoke service tokens, and revoke tokens and principals
     Token {
         #[command(subcommand)]
         verb: TokenVerb,
@@ -277,84 +279,6 @@ pub(crate) struct StoreInit {
     /// Example: `--host registry.example.com`
     #[arg(long, value_name = "HOST", value_parser = |text: &str| Audience::parse(text).map_err(|error| error.to_string()))]
     pub(crate) host: Option<Audience>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenVerb {
-    /// Revoke one token, a principal, or all tokens
-    ///
-    /// It takes effect within 10 seconds in every process.
-    ///
-    /// Example: `stile-admin token revoke --data /var/lib/stile --principal
-    /// arn:aws:iam::111122223333:role/deploy`
-    Revoke(TokenRevoke),
-    /// End the revocation of a principal
-    ///
-    /// Its unexpired tokens are valid again, except tokens that you revoked by their id.
-    ///
-    /// Example: `stile-admin token lift --data /var/lib/stile --principal
-    /// arn:aws:iam::111122223333:role/deploy`
-    Lift(TokenLift),
-    /// List the revoked principals and tokens
-    ///
-    /// Example: `stile-admin token list --data /var/lib/stile`
-    List(StoreTarget),
-}
-
-#[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = false, args = ["token", "principal", "all"])]
-pub(crate) struct TokenRevoke {
-    /// The token id: `token_id` in the audit log
-    // An id is base64url, so one of 64 begins with `-`.
-    #[arg(value_name = "JTI", allow_hyphen_values = true)]
-    pub(crate) token: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) store: StoreTarget,
-
-    /// Revoke a principal: it gets no new tokens, and its tokens become invalid
-    ///
-    /// A role or user by its ARN, `sso:111122223333/Admin`, or `account:111122223333`.
-    /// Example: `--principal arn:aws:iam::111122223333:role/deploy`
-    #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
-    pub(crate) principal: Option<String>,
-
-    /// Use a role of IAM Identity Center itself, not its permission set
-    ///
-    /// Default: off. Example: `--exact`
-    #[arg(long, requires = "principal")]
-    pub(crate) exact: bool,
-
-    /// Revoke all tokens, by deleting all keys
-    ///
-    /// Principals with grants can get new tokens at once. A helper uses its cached token until it
-    /// expires, or until `terraform-credentials-stile forget HOST`. Example: `--all --yes`
-    #[arg(long)]
-    pub(crate) all: bool,
-
-    /// Confirm `--all`
-    ///
-    /// Default: off. Example: `--yes`
-    #[arg(long)]
-    pub(crate) yes: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TokenLift {
-    #[command(flatten)]
-    pub(crate) store: StoreTarget,
-
-    /// The revoked principal
-    ///
-    /// Required. Example: `--principal arn:aws:iam::111122223333:role/deploy`
-    #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
-    pub(crate) principal: String,
-
-    /// Use a role of IAM Identity Center itself, not its permission set
-    ///
-    /// Default: off. Example: `--exact`
-    #[arg(long)]
-    pub(crate) exact: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, StoreLocation};
 use crate::metrics::Metrics;
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
+use crate::service_token_cache::ServiceTokenCache;
 use crate::tokens::Tokens;
 use crate::trust_cache::TrustCache;
 use crate::webhook_client::WebhookClient;
@@ -78,6 +79,7 @@ pub fn assemble(
         refused_exchange_limits: RefusedExchangeLimits::default(),
         store,
         principal_cache: PrincipalCache::new(Arc::clone(&metrics)),
+        service_token_cache: ServiceTokenCache::new(Arc::clone(&metrics)),
         search_cache: SearchCache::new(Arc::clone(&metrics)),
         trust_cache: TrustCache::new(Arc::clone(&metrics)),
         link_ttl: config.link_ttl,

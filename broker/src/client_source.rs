@@ -7,6 +7,13 @@ use std::net::{IpAddr, SocketAddr};
 /// See <https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/X-Forwarded-For>.
 pub const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// The address of a client, which the client itself cannot choose.
+///
+/// The attack: a stolen service token works from everywhere, because its thief names an address in a
+/// header. A request has this only where the broker knows the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
 /// Where the broker finds the address of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientSource {

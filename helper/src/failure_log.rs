@@ -26,8 +26,8 @@ const MAX_SUMMARY: u64 = 900 * 1024;
 /// Longest word that is recorded, in bytes. Session tokens and bearer tokens are longer.
 const MAX_WORD: usize = 160;
 
-/// What a registry's tokens begin with.
-const TOKEN_PREFIX: &str = "stile_v";
+/// What a registry's tokens begin with: those of an exchange, and service tokens.
+const TOKEN_PREFIXES: [&str; 2] = ["stile_v", "stile_svc_"];
 
 /// Returns the path of the log, or `None` if the platform has no cache folder.
 pub(crate) fn path(environment: &Environment) -> Option<PathBuf> {
@@ -90,7 +90,8 @@ fn without_secrets(text: &str) -> String {
     text.split_inclusive(ends_word)
         .map(|part| {
             let word = part.trim_end_matches(ends_word);
-            if word.len() > MAX_WORD || word.starts_with(TOKEN_PREFIX) {
+            let is_token = TOKEN_PREFIXES.iter().any(|prefix| word.starts_with(prefix));
+            if word.len() > MAX_WORD || is_token {
                 format!("[removed]{}", &part[word.len()..])
             } else {
                 part.to_owned()
@@ -110,6 +111,7 @@ mod tests {
             (format!("no token `{long}`; hint: ask"), "no token `[removed]`; hint: ask"),
             (format!("X={long}"), "[removed]"),
             ("sent \"stile_v4.local.a-b\" twice".to_owned(), "sent \"[removed]\" twice"),
+            ("sent `stile_svc_a-b`".to_owned(), "sent `[removed]`"),
             ("run `aws sso login --profile a`".to_owned(), "run `aws sso login --profile a`"),
             ("é — …".to_owned(), "é — …"),
             (String::new(), ""),

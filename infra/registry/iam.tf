@@ -2,7 +2,7 @@
 
 locals {
   # The partitions that requests write, apart from audit events and from grants.
-  written_rows = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "provider *", "providers", "reach", "refused *", "search *", "sending *", "signing keys *", "upload *", "uploads *", "usage *", "waiting *"]
+  written_rows = ["deprecated *", "downloads *", "keyring", "module *", "modules", "outbox *", "pin *", "proof *", "provider *", "providers", "reach", "refused *", "search *", "sending *", "service token uses", "signing keys *", "upload *", "uploads *", "usage *", "waiting *"]
 
   log_groups_arn = "arn:${local.partition}:logs:${local.region}:${local.account}:log-group"
   log_group_arn  = "${local.log_groups_arn}:/aws/lambda/${var.name}"
@@ -98,7 +98,8 @@ data "aws_iam_policy_document" "store" {
   }
 
   # store/src/records/dynamodb/grants.rs: with `delegated_grants`, the broker writes grants that holders of `create_grant` and
-  # `delete_grant` change through the API. It writes no revocation, no limit and no host.
+  # `delete_grant` change through the API, and store/src/records/dynamodb/service_tokens.rs: service tokens that they issue and revoke. It
+  # writes no revocation, no limit and no host.
   dynamic "statement" {
     for_each = var.delegated_grants ? [1] : []
 
@@ -110,7 +111,7 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["audit events *", "grants", "namespace *", "principal *"]
+        values   = ["audit events *", "grants", "namespace *", "principal *", "service tokens"]
       }
     }
   }
@@ -126,7 +127,7 @@ data "aws_iam_policy_document" "store" {
       condition {
         test     = "ForAllValues:StringLike"
         variable = "dynamodb:LeadingKeys"
-        values   = ["folded *", "grants", "namespace *"]
+        values   = ["folded *", "grants", "namespace *", "service tokens"]
       }
     }
   }

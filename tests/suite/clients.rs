@@ -17,7 +17,7 @@ use stile_tests::process::home::{CommandOutput, Home};
 use stile_tests::process::node;
 use stile_tests::process::programs::{HELPER, program, workspace};
 use stile_tests::process::tunnel::Tunnel;
-use stile_tests::skipped::{search_path, skipped};
+use stile_tests::skipped::{search_path, skipped, tool};
 use stile_tests::terraform::scanners::{TRIVY_NEEDS, checkov, trivy};
 
 /// The registry host. It has a dash, which the name of a variable cannot have in a shell.
@@ -280,4 +280,52 @@ async fn renovate_finds_a_newer_version_with_a_token_and_not_without() {
     assert_eq!(with["updates"][0]["newVersion"], "1.1.0", "{with}");
     assert_eq!(with["datasource"], "terraform-module", "{with}");
     assert_eq!(with["sourceUrl"], REPOSITORY, "where Renovate looks for a changelog: {with}");
+}
+
+#[tokio::test]
+async fn terraform_installs_with_a_service_token_in_a_variable_until_it_is_revoked() {
+    let Some(terraform) = tool("terraform") else {
+        return skipped("terraform", "Terraform sends a service token from `TF_TOKEN_…`");
+    };
+    let stage = Stage::start().await;
+    let issued = stage.served.test.issue("ci", &["acme"], &[Download]).await;
+    // Terraform writes a dash as two underscores.
+    let init = format!(
+        "export TF_TOKEN_registry__1_example_com={}\n\"$TOOL\" init -input=false -no-color || true",
+        issued.token
+    );
+    let initialized = async || {
+        let mut home = stage.home(&[("TOOL", &terraform)]);
+        home.variable("CHECKPOINT_DISABLE", "1");
+        let ran = run(&home, &init).await;
+        let file = home.path().join("configuration/.terraform/modules/files/main.tf");
+        (file.exists(), ran)
+    };
+    let (installed, ran) = initialized().await;
+    // Without a provider, the rest of `init` fails.
+    assert!(installed, "{ran:?}");
+
+    assert!(stage.served.test.revoke_service_token(&issued.id).await);
+    stage.served.test.advance(10);
+    let (installed, ran) = initialized().await;
+    assert!(!installed && ran.words().contains("401 Unauthorized"), "{ran:?}");
+}
+
+#[tokio::test]
+#[ignore = "`make conformance` runs it, because Renovate takes minutes to install"]
+async fn renovate_finds_a_newer_version_with_a_service_token_until_it_is_revoked() {
+    let Some((node, tool)) = node::renovate() else { panic!("npm cannot install Renovate") };
+    let stage = Stage::start().await;
+    let issued = stage.served.test.issue("renovate", &["acme"], &[Download]).await;
+    let rules = serde_json::json!([{
+        "matchHost": HOST, "hostType": "terraform-module", "token": issued.token,
+    }]);
+    let script = format!("export RENOVATE_HOST_RULES='{rules}'\n{RENOVATE}");
+    let with = renovate(&stage, &node, &tool, &script).await;
+    assert_eq!(with["updates"][0]["newVersion"], "1.1.0", "{with}");
+
+    assert!(stage.served.test.revoke_service_token(&issued.id).await);
+    stage.served.test.advance(10);
+    let revoked = renovate(&stage, &node, &tool, &script).await;
+    assert!(revoked["updates"].as_array().is_none_or(Vec::is_empty), "{revoked}");
 }

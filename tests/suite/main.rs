@@ -67,6 +67,7 @@ mod providers_stage;
 mod publishing_page;
 mod rotation;
 mod server;
+mod service_tokens_lambda;
 mod source_spellings;
 mod tick;
 mod tidy;

@@ -101,6 +101,14 @@ mod request_ids;
 mod routes;
 #[path = "search.rs"]
 mod search;
+#[path = "service_tokens.rs"]
+mod service_tokens;
+#[path = "service_tokens_api.rs"]
+mod service_tokens_api;
+#[path = "service_tokens_program.rs"]
+mod service_tokens_program;
+#[path = "service_tokens_terraform.rs"]
+mod service_tokens_terraform;
 #[path = "sources.rs"]
 mod sources;
 #[path = "sources_git.rs"]

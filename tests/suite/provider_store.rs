@@ -52,7 +52,7 @@ impl<'a> Publisher<'a> {
         test.grant(&role("deploy"), "acme", &[Download, Upload]).await;
         let token = SecretString::from(test.token(&deploy(), &[Download, Upload]).await);
         let mut event = Event::new(Kind::Publish);
-        let bearer = authenticate(&test.broker, Some(&token), &mut event).await.unwrap();
+        let bearer = authenticate(&test.broker, Some(&token), None, &mut event).await.unwrap();
         Self { test, bearer }
     }
 

@@ -26,14 +26,14 @@ const PLATFORMS: [&str; 3] = ["linux_amd64", "darwin_arm64", "windows_amd64"];
 const CREATED: i64 = NOW - 24 * 3600;
 
 /// A registry with the key of a publisher, and a token with all rights on namespace `acme`.
-struct Registry {
-    test: TestBroker,
+pub(super) struct Registry {
+    pub(super) test: TestBroker,
     token: String,
     signer: TestSigner,
 }
 
 impl Registry {
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let test = TestBroker::start_on(super::BACKEND).await?;
         test.grant(&role("deploy"), "acme", &[CreateGrant, Download, Upload]).await;
         let token = test.token(&deploy(), &[CreateGrant, Download, Upload]).await;
@@ -47,7 +47,7 @@ impl Registry {
         TestRelease::new("acme/dns", version, platforms, &self.signer, self.test.time())
     }
 
-    async fn published(&self, version: &str, platforms: &[&str]) -> TestRelease {
+    pub(super) async fn published(&self, version: &str, platforms: &[&str]) -> TestRelease {
         let release = self.release(version, platforms);
         let reply = publish(&self.test, &release, &self.token).await;
         assert_eq!(reply.status, 201, "{}", reply.text());

@@ -15,7 +15,7 @@ use stile_tests::broker::{Reply, TestBroker, deploy, module_zip, role};
 use stile_tests::sts::identity::Identity;
 
 /// One request for each route. The paths are those of the router, with values for their parameters.
-pub(super) const ROUTES: [(&str, &str, &str); 47] = [
+pub(super) const ROUTES: [(&str, &str, &str); 50] = [
     ("GET", "/.well-known/terraform.json", "/.well-known/terraform.json"),
     ("GET", "/healthz", "/healthz"),
     ("GET", "/readyz", "/readyz"),
@@ -33,6 +33,9 @@ pub(super) const ROUTES: [(&str, &str, &str); 47] = [
     ),
     ("DELETE", "/v1/grants", "/v1/grants?principal=aws:111122223333:role/nobody&namespace=acme"),
     ("GET", "/v1/audit", "/v1/audit?namespace=acme"),
+    ("GET", "/v1/service-tokens", "/v1/service-tokens"),
+    ("POST", "/v1/service-tokens", "/v1/service-tokens"),
+    ("DELETE", "/v1/service-tokens/{id}", "/v1/service-tokens/AAAAAAAAAAAAAAAAAAAAAA"),
     ("GET", "/v1/namespaces/{namespace}/signing-keys", "/v1/namespaces/acme/signing-keys"),
     ("POST", "/v1/namespaces/{namespace}/signing-keys", "/v1/namespaces/acme/signing-keys"),
     (
@@ -183,6 +186,14 @@ fn content(method: &str, path: &str) -> (&'static str, Body) {
         grant.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         ("application/json", Body::from(grant.to_string()))
     };
+    if path.starts_with("/v1/service-tokens") {
+        let token = json!({
+            "name": "renovate", "namespaces": ["acme"], "permissions": ["download"],
+            "expires_at": "2026-12-20T00:00:00Z",
+        });
+        let body = if method == "POST" { Body::from(token.to_string()) } else { Body::empty() };
+        return ("application/json", body);
+    }
     match (method, path.starts_with("/v1/grants")) {
         ("POST", true) => grant(json!({"permissions": ["download"]})),
         ("PATCH", true) => grant(json!({"set": ["upload"]})),

@@ -15,7 +15,8 @@ use terraform_credentials_stile::message::one_line;
 use super::grant_client::RemoteTarget;
 use super::grant_create::create;
 use super::grant_text::{
-    GrantFlags, GrantLine, concrete, end, expiry, namespace, object, permission_flags, with_status,
+    GrantFlags, GrantLine, concrete, end, expiry, grantable, namespace, object, permission_flags,
+    with_status,
 };
 use super::{
     CommandResult, Context, OpenStore, event, existing_principal, explain, grant_apply,
@@ -56,6 +57,7 @@ async fn update(context: &Context, args: GrantUpdate) -> Result<(), CommandError
         return Err(CommandError::usage("the update has no changes")
             .hint("add a permission, such as `--upload` or `--download=false`, or a new expiry with `--expires`"));
     }
+    grantable(&principal, change.set)?;
     let updated = match args.at.chosen()? {
         ChosenTarget::Store(target) => {
             update_in_store(context, target, &principal, &namespace, change).await?

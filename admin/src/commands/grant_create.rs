@@ -6,7 +6,7 @@ use stile_core::principal::{AwsPrincipal, Principal, parse_typed};
 use stile_store::{Created, NewGrant};
 
 use super::grant_text::{
-    GrantLine, concrete, expiry, expiry_with_past, namespace, unique_id, with_status,
+    GrantLine, concrete, expiry, expiry_with_past, grantable, namespace, unique_id, with_status,
 };
 use super::grant_wanted::{Wanted, pinned_otherwise};
 use super::known_names::NewNames;
@@ -27,6 +27,7 @@ pub(super) async fn create(context: &Context, args: &GrantCreate) -> Result<(), 
             "add one or more of `--download`, `--upload`, `--create-grant`, `--delete-grant`",
         ));
     }
+    grantable(&principal, permissions)?;
     let parse = if args.skip_expired { expiry_with_past } else { expiry };
     let expiry = parse(args.expires.as_deref(), context.now)?.unwrap_or(Expiry::Never);
     let wanted = Wanted { permissions, expiry, pin: pin(&principal, args)? };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 use stile_core::clock::rfc3339;
-use stile_core::grants::{Grant, GrantNamespace};
+use stile_core::grants::{Grant, GrantNamespace, never_granted};
 use stile_core::principal::{Principal, UniqueId, parse_typed};
 use stile_protocol::names::Permissions;
 use terraform_credentials_stile::message::one_line;
@@ -55,6 +55,19 @@ pub(super) fn expiry_with_past(
 
 fn unusable(error: &ExpiryError) -> CommandError {
     CommandError::usage(format!("`--expires`: {error}"))
+}
+
+/// Checks that a grant of the principal may have the permissions.
+pub(super) fn grantable(
+    principal: &Principal,
+    permissions: Permissions,
+) -> Result<(), CommandError> {
+    match never_granted(principal, permissions) {
+        None => Ok(()),
+        Some(permission) => Err(CommandError::usage(format!(
+            "a grant of a service never has `{permission}`, only `download` and `upload`"
+        ))),
+    }
 }
 
 /// Checks that a principal is one role or user, which can have a unique id.

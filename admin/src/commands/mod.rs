@@ -41,6 +41,7 @@ mod provider_list;
 mod provider_publish;
 mod provider_send;
 mod show;
+mod service_token;
 pub(crate) mod store;
 mod store_check;
 mod store_check_trusts;

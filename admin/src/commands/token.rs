@@ -1,4 +1,4 @@
-//! `token`: revokes a token, a principal or all tokens, lifts and lists revocations.
+//! `token`: issues service tokens, revokes a token, a principal or all tokens, and lists both.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use stile_core::clock::rfc3339;
 use stile_core::token::TokenId;
 use stile_protocol::reply::ErrorCode;
 
+use super::service_token;
 use super::{CommandResult, Context, OpenStore, event, existing_principal, kept, record};
 use crate::cli::{TokenLift, TokenRevoke, TokenVerb};
 use crate::error::CommandError;
@@ -25,6 +26,9 @@ const CACHED_TOKEN_NOTICE: &str = "credentials helpers replace a revoked token w
 /// Runs one subcommand.
 pub(crate) async fn run(context: &Context, verb: TokenVerb) -> CommandResult {
     match verb {
+        TokenVerb::Issue(args) => service_token::issue(context, &args).await?,
+        TokenVerb::Rotate(args) => service_token::rotate(context, &args).await?,
+        TokenVerb::Adopt(args) => service_token::adopt(context, &args).await?,
         TokenVerb::Revoke(args) => revoke(context, &args).await?,
         TokenVerb::Lift(args) => lift(context, &args).await?,
         TokenVerb::List(target) => list(context, &target).await?,
@@ -58,14 +62,16 @@ async fn revoke(context: &Context, args: &TokenRevoke) -> Result<(), CommandErro
         return Err(CommandError::refused("`--all` revokes the tokens of all principals")
             .hint("add `--yes` to confirm"));
     }
-    let deleted = drop_keys(context, &context.open_to_revoke(&args.store).await?).await?;
-    let line = if deleted == 0 {
+    let open = context.open_to_revoke(&args.store).await?;
+    let deleted = drop_keys(context, &open).await?;
+    let services = service_token::revoke_all(context, &open).await?;
+    let line = if deleted == 0 && services == 0 {
         "unchanged: there are no keys, so no token is valid"
     } else {
         notice(CACHED_TOKEN_NOTICE);
         "revoked all tokens"
     };
-    context.output.outcome(line, &json!({ "status": if deleted == 0 { "unchanged" } else { "revoked" }, "dropped_keys": deleted }))
+    context.output.outcome(line, &json!({ "status": if deleted == 0 && services == 0 { "unchanged" } else { "revoked" }, "dropped_keys": deleted, "service_tokens": services }))
 }
 
 async fn revoke_token(
@@ -78,7 +84,14 @@ async fn revoke_token(
         CommandError::usage("the argument is not a token id")
             .hint("use the `token_id` of the audit log (22 characters), not the token itself")
     })?;
-    let OpenStore { store, operator } = context.open_to_revoke(target).await?;
+    let open = context.open_to_revoke(target).await?;
+    if service_token::revoke(context, &open, &id).await? {
+        return context.output.outcome(
+            format!("revoked the service token {}", id.as_str()),
+            &json!({ "status": "revoked", "service_token": id.as_str() }),
+        );
+    }
+    let OpenStore { store, operator } = open;
     let mut event = event(Kind::Revoke, &operator);
     event.token(&id);
     let revoked = store.revoke_token(&operator, id.clone(), &kept(&event, context)).await;
@@ -158,6 +171,11 @@ async fn list(context: &Context, target: &StoreTarget) -> Result<(), CommandErro
             json,
         )
     });
-    let (rows, json): (Vec<_>, Vec<_>) = principals.chain(tokens).unzip();
-    context.output.rows("revocations", &["revoked", "id", "when"], &rows, &json.into())
+    let listed = spinning("reading the service tokens", store.service_tokens(&operator)).await?;
+    let services = listed.tokens.iter().map(|stored| service_token::row(stored, context.now));
+    let unreadable = listed.unreadable.iter().map(service_token::unreadable_row);
+    let services = services.chain(unreadable);
+    let (rows, json): (Vec<_>, Vec<_>) = services.chain(principals).chain(tokens).unzip();
+    let columns = &["token or revocation", "id", "what"];
+    context.output.rows("service tokens and revocations", columns, &rows, &json.into())
 }

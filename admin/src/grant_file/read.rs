@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stile_core::grants::GrantNamespace;
+use stile_core::grants::{GrantNamespace, never_granted};
 use stile_core::principal::{Principal, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 use terraform_credentials_stile::message::one_line;
@@ -215,6 +215,11 @@ impl Reader<'_> {
         }
         let end = self.end(members.get("expires").copied());
         let (principal, (namespace, _)) = (principal?, on?);
+        if let Some(refused) = never_granted(&principal, permissions.unwrap_or(Permissions::NONE)) {
+            let text = format!("a grant of a service never has `{refused}`");
+            let hint = "give it `download`, `upload`, or both";
+            self.problem(Problem::new(grant.at, text).hint(hint));
+        }
         if let Some(first) = seen.get(&(principal.clone(), namespace.clone())) {
             let line = self.places.line(*first);
             let text = format!(

@@ -4,7 +4,7 @@
 //! argument.
 //!
 //! The modules import each other in this order only: [`clock`], [`critical`], [`principal`], [`trust`],
-//! [`identity`], [`token`], [`package`], [`search`], [`grants`], [`refused_exchange`], [`usage`], [`version_event`], [`webhook`], [`audit`].
+//! [`identity`], [`token`], [`package`], [`search`], [`grants`], [`service_token`], [`refused_exchange`], [`usage`], [`version_event`], [`webhook`], [`audit`].
 
 pub mod audit;
 pub mod clock;
@@ -17,6 +17,7 @@ pub mod package;
 pub mod principal;
 pub mod refused_exchange;
 pub mod search;
+pub mod service_token;
 pub mod token;
 pub mod trust;
 pub mod usage;

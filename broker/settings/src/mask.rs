@@ -5,8 +5,8 @@ use url::Url;
 /// What the output has in place of a secret.
 pub const HIDDEN: &str = "****";
 
-/// The beginning of every token of a registry, without its prefix.
-const TOKENS: [&str; 2] = ["v4.local.", "v4.public."];
+/// The beginning of every token of a registry, without a prefix that all have.
+const TOKENS: [&str; 3] = ["v4.local.", "v4.public.", "stile_svc_"];
 
 /// The length of every access key id of AWS in its oldest form. Later ones are longer.
 const ACCESS_KEY_ID: usize = 16;
@@ -123,6 +123,7 @@ mod tests {
             ("`https://h/?a=S` is wrong", "`https://h/?****` is wrong"),
             ("https://h/#S,https://i/?S", "https://h/#****,https://i/?****"),
             ("stile_v4.local.S-S_S", "stile_v4.local.****"),
+            ("`stile_svc_S-S` is wrong", "`stile_svc_****` is wrong"),
             ("`v4.public.S` is wrong", "`v4.public.****` is wrong"),
         ] {
             assert_eq!(mask(text), expected);

@@ -2,21 +2,24 @@
 //!
 //! Each function takes the audit event of its decision, so no decision is without one.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use stile_protocol::names::{ModuleName, NameError, Namespace, Permission, ProviderType, System};
 
 use super::broker::Broker;
+use super::service_bearer::{self, Freshness, ServiceBearerError};
 use crate::tokens::{KeyError, OpenError, Opened};
-use stile_core::audit::Event;
+use stile_core::audit::{Event, Kind};
 use stile_core::grants::{
     Access, CreateGrant, DelegatedAccess, DelegationRefusal, EndingGrant, ExplainAccess, Grant,
     GrantNamespace, PackageAccess, PermittedNamespaces, PrincipalState, Refusal, Right,
-    VisibleGrants, decide, delegate, ending_access, explain_access, grants_in_scope,
+    VisibleGrants, check_grants, decide, delegate, ending_access, explain_access, grants_in_scope,
     permitted_namespaces, visible_grants,
 };
 use stile_core::principal::Principal;
+use stile_core::service_token::PresentedToken;
 use stile_core::token::{Claims, MAX_TOKEN_LEN};
 use stile_core::trust::TrustCheck;
 use stile_store::StoreError;
@@ -27,6 +30,8 @@ use stile_store::StoreError;
 #[derive(Debug)]
 pub struct Bearer {
     token: SecretString,
+    /// The address of the client, if the broker knows it.
+    address: Option<IpAddr>,
     claims: Claims,
     state: Arc<PrincipalState>,
     now: i64,
@@ -82,12 +87,18 @@ pub fn token_of(header: &str) -> Option<&str> {
 }
 
 /// Opens the token, and checks whether it or its principal is revoked.
+///
+/// `address` is the address of the client, if the broker knows it.
 pub async fn authenticate(
     broker: &Broker,
     token: Option<&SecretString>,
+    address: Option<IpAddr>,
     event: &mut Event,
 ) -> Result<Bearer, AuthenticateError> {
     let token = token.ok_or(AuthenticateError::Invalid)?;
+    if PresentedToken::is_claimed(token.expose_secret()) {
+        return by_service_token(broker, token, address, Freshness::Recent, event).await;
+    }
     let now = broker.clock.now();
     let opened = broker.tokens.open(token.expose_secret(), &broker.store, now).await?;
     let claims = opened.claims.clone();
@@ -100,7 +111,22 @@ pub async fn authenticate(
     confirm(broker, &opened, &state, now).await?;
     // A clock that was set back must not make an expired grant valid again.
     let now = broker.tokens.monotonic(now);
-    Ok(Bearer { token: token.clone(), claims, state, now })
+    Ok(Bearer { token: token.clone(), address, claims, state, now })
+}
+
+/// Looks a service token up. No key seals it, so there is nothing to open.
+async fn by_service_token(
+    broker: &Broker,
+    token: &SecretString,
+    address: Option<IpAddr>,
+    freshness: Freshness,
+    event: &mut Event,
+) -> Result<Bearer, AuthenticateError> {
+    let text = token.expose_secret();
+    let bearer = service_bearer::authenticate(broker, text, address, freshness, event);
+    let (claims, state) = Box::pin(bearer).await?;
+    let now = broker.tokens.monotonic(broker.clock.now());
+    Ok(Bearer { token: token.clone(), address, claims, state, now })
 }
 
 /// Checks whether the token's key is dropped, the token or its principal revoked, or its trust changed
@@ -128,13 +154,19 @@ impl Bearer {
     ///
     /// It is for a change that outlives the token: a right that ended a moment ago must not make one.
     pub async fn current(&self, broker: &Broker) -> Result<Self, AuthenticateError> {
+        if PresentedToken::is_claimed(self.token.expose_secret()) {
+            // The decision has its event already.
+            let (event, freshness) = (&mut Event::new(Kind::Whoami), Freshness::Current);
+            return by_service_token(broker, &self.token, self.address, freshness, event).await;
+        }
         let now = broker.clock.now();
         let opened = broker.tokens.open(self.token.expose_secret(), &broker.store, now).await?;
         let state = broker.store.principal_state(opened.claims.holder().principals()).await;
         let state = Arc::new(state.map_err(AuthenticateError::Store)?);
         confirm(broker, &opened, &state, now).await?;
         let now = broker.tokens.monotonic(now);
-        Ok(Self { token: self.token.clone(), claims: opened.claims.clone(), state, now })
+        let (token, address) = (self.token.clone(), self.address);
+        Ok(Self { token, address, claims: opened.claims.clone(), state, now })
     }
 
     /// Decides which right the bearer has to change the grant of a principal on a namespace. A refusal
@@ -172,7 +204,7 @@ impl Bearer {
         access: &PackageAccess<R>,
         event: &mut Event,
     ) -> Result<PackageAccess<R>, DecideAgainError> {
-        let bearer = authenticate(broker, Some(&self.token), event).await?;
+        let bearer = authenticate(broker, Some(&self.token), self.address, event).await?;
         let again = bearer.access::<R>(access.address().namespace(), event);
         Ok(again.map_err(DecideAgainError::Refused)?.package(access.address()))
     }
@@ -237,6 +269,12 @@ impl Bearer {
         decide(&self.claims, &self.state, namespace, self.now)
     }
 
+    /// Decides whether the bearer has the permission on any namespace.
+    pub fn has_anywhere(&self, permission: Permission) -> Result<(), Refusal> {
+        let (principal, unique_id) = (self.claims.principal(), self.claims.unique_id());
+        check_grants(principal, unique_id, &self.state, None, permission, self.now)
+    }
+
     /// Returns what the bearer soon loses of a right that it has now.
     pub fn ending<R: Right>(&self, access: &Access<R>) -> Option<EndingGrant> {
         ending_access(access, &self.claims, &self.state, self.now)
@@ -245,6 +283,11 @@ impl Bearer {
     /// Returns all namespaces in which the bearer has the permission.
     pub fn permitted_namespaces(&self, permission: Permission) -> PermittedNamespaces {
         permitted_namespaces(&self.claims, &self.state, permission, self.now)
+    }
+
+    /// Returns the address of the client, if the broker knows it.
+    pub const fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Returns the principal of the bearer.
@@ -260,6 +303,15 @@ impl Bearer {
     /// Returns the part of each of the bearer's grants that the scope of the token covers.
     pub fn grants_in_scope(&self) -> Vec<Grant> {
         grants_in_scope(&self.claims, &self.state)
+    }
+}
+
+impl From<ServiceBearerError> for AuthenticateError {
+    fn from(error: ServiceBearerError) -> Self {
+        match error {
+            ServiceBearerError::Invalid => Self::Invalid,
+            ServiceBearerError::Store(error) => Self::Store(error),
+        }
     }
 }
 

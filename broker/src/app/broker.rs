@@ -15,6 +15,7 @@ use crate::authn::sigv4::{SingleFlight, Sts};
 use crate::metrics::{Current, Format, Metrics};
 use crate::principal_cache::PrincipalCache;
 use crate::search_cache::SearchCache;
+use crate::service_token_cache::ServiceTokenCache;
 use crate::shared_failure_mutex::SharedFailureMutex;
 use crate::tokens::{KeyError, Tokens};
 use crate::trust_cache::TrustCache;
@@ -52,6 +53,8 @@ pub struct Broker {
     pub store: Store,
     /// The state of recent principals: grants and revocations.
     pub principal_cache: PrincipalCache,
+    /// Recent service tokens.
+    pub service_token_cache: ServiceTokenCache,
     /// The words of the modules of recent namespaces.
     pub search_cache: SearchCache,
     /// All trusts.

@@ -28,6 +28,8 @@ mod refused_exchange_limits;
 mod refused_exchanges;
 mod scheduled;
 pub mod search;
+mod service_bearer;
+pub mod service_tokens;
 pub mod signing_keys;
 mod sweep;
 pub mod upload;

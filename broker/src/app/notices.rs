@@ -6,6 +6,7 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::{
     Download, EndingGrant, Entitlement, PrincipalState, decide, ending_grants,
 };
+use stile_core::principal::Principal;
 use stile_core::token::Claims;
 use stile_core::usage::{DeprecatedDownload, day, start_of};
 
@@ -37,17 +38,29 @@ pub async fn notices(
 
 /// Returns the sentence about a grant of the caller that ends soon.
 pub(super) fn ending_soon(grant: &EndingGrant, now: i64) -> String {
-    let days = day(grant.expires_at).saturating_sub(day(now));
-    let when = match days {
+    let EndingGrant { namespace, permissions, expires_at } = grant;
+    let when = when(*expires_at, now);
+    format!("your grant of `{permissions}` on namespace `{namespace}` ends {when}")
+}
+
+/// Returns the sentence about a service token that ends soon, or whose grant does.
+pub(super) fn service_ending_soon(service: &Principal, grant: &EndingGrant, now: i64) -> String {
+    let EndingGrant { namespace, permissions, expires_at } = grant;
+    let when = when(*expires_at, now);
+    format!(
+        "the access of `{service}` to namespace `{namespace}` with `{permissions}` ends {when}; \
+         hint: ask for a new service token"
+    )
+}
+
+/// Returns when something ends, for people.
+fn when(expires_at: i64, now: i64) -> String {
+    let when = match day(expires_at).saturating_sub(day(now)) {
         0 => "today".to_owned(),
         1 => "tomorrow".to_owned(),
         days => format!("in {days} days"),
     };
-    let EndingGrant { namespace, permissions, expires_at } = grant;
-    format!(
-        "your grant of `{permissions}` on namespace `{namespace}` ends {when}, at {}",
-        rfc3339(*expires_at)
-    )
+    format!("{when}, at {}", rfc3339(expires_at))
 }
 
 /// Returns the notice for a download of a version, if the version is still deprecated or unpublished,

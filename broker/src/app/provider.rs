@@ -6,11 +6,12 @@ use serde_json::Value;
 use super::authorize::Bearer;
 use super::broker::Broker;
 use super::catalogue::{self, CatalogueError, url_of};
-use super::notices::ending_soon;
+use super::notices::{ending_soon, service_ending_soon};
 use stile_core::audit::Event;
 use stile_core::grants::{Download, PackageAccess};
 use stile_core::package::Version;
 use stile_core::package::provider::{DownloadUrls, Platform, download_document};
+use stile_core::principal::Principal;
 use stile_store::{ProviderVersion, StoreError};
 
 /// The field of an entry with its warning. The list of all warnings repeats it, and clients read only
@@ -27,7 +28,11 @@ pub async fn versions(
 ) -> Result<Bytes, CatalogueError> {
     let stored = catalogue::versions(broker, access).await?;
     let ending = bearer.ending(access.access());
-    let ending = ending.map(|grant| ending_soon(&grant, broker.clock.now()));
+    let now = broker.clock.now();
+    let ending = ending.map(|grant| match bearer.principal() {
+        service @ Principal::Service(_) => service_ending_soon(service, &grant, now),
+        _ => ending_soon(&grant, now),
+    });
     // Most documents go out as they are.
     if ending.is_none() && !has_warnings(&stored) {
         return Ok(stored);

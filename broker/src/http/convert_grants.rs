@@ -53,7 +53,7 @@ impl ApiError {
     }
 
     /// Converts a refusal to change or to list grants.
-    fn delegation(refusal: DelegationRefusal) -> Self {
+    pub(super) fn delegation(refusal: DelegationRefusal) -> Self {
         let message = refusal.to_string();
         match refusal {
             DelegationRefusal::Refused(refusal) => Self::refusal(refusal),
@@ -61,8 +61,12 @@ impl ApiError {
                 .hint(format!("set `expires_at` to `{}` or earlier", rfc3339(until))),
             DelegationRefusal::Ended(_) => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("set a later `expires_at`, or delete the grant"),
-            DelegationRefusal::NoPermission => Self::new(ErrorCode::InvalidRequest, message),
-            DelegationRefusal::AllNamespaces | DelegationRefusal::Account(_) | DelegationRefusal::Group(_) => {
+            DelegationRefusal::NoPermission | DelegationRefusal::NeverOfService(_) => {
+                Self::new(ErrorCode::InvalidRequest, message)
+            }
+            DelegationRefusal::AllNamespaces
+            | DelegationRefusal::Account(_)
+            | DelegationRefusal::Group(_) => {
                 Self::new(ErrorCode::NoGrant, message).hint(OPERATOR)
             }
             DelegationRefusal::ListsAllNamespaces => Self::new(ErrorCode::NoGrant, message)

@@ -16,12 +16,14 @@ use super::run_detached::run_detached;
 use crate::app::Broker;
 use crate::app::authorize::{self, Bearer, token_of};
 use crate::audit::Draft;
+use crate::client_source::ClientAddress;
 use stile_core::audit::{Kind, Network, Outcome};
 
 /// What the audit log says of a request, apart from the decision.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sender {
     network: Option<Network>,
+    address: Option<ClientAddress>,
     request_id: Option<RequestId>,
     user_agent: Option<String>,
 }
@@ -32,6 +34,7 @@ impl Sender {
         let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         Self {
             network: extensions.get().copied(),
+            address: extensions.get().copied(),
             request_id: extensions.get().copied(),
             user_agent: user_agent.map(str::to_owned),
         }
@@ -71,7 +74,8 @@ impl Credential {
         broker: &Arc<Broker>,
         kind: Kind,
     ) -> Result<(Draft, Bearer), ApiError> {
-        authenticate(broker, self.token, self.sender.draft(broker, kind)).await
+        let draft = self.sender.draft(broker, kind);
+        authenticate(broker, self.token, self.sender.address, draft).await
     }
 }
 
@@ -82,11 +86,13 @@ impl Credential {
 pub(super) async fn authenticate(
     broker: &Arc<Broker>,
     token: Option<SecretString>,
+    address: Option<ClientAddress>,
     mut draft: Draft,
 ) -> Result<(Draft, Bearer), ApiError> {
     let broker = Arc::clone(broker);
+    let address = address.map(|ClientAddress(address)| address);
     run_detached(async move {
-        match authorize::authenticate(&broker, token.as_ref(), &mut draft).await {
+        match authorize::authenticate(&broker, token.as_ref(), address, &mut draft).await {
             Ok(bearer) => Ok((draft, bearer)),
             Err(error) => conclude(draft, Err(ApiError::authenticate(error))),
         }

@@ -6,6 +6,7 @@ mod convert;
 mod convert_grants;
 mod convert_jwt;
 mod convert_providers;
+mod convert_service_tokens;
 mod decision;
 mod discovery;
 mod error;
@@ -50,7 +51,7 @@ use error::{ApiError, ErrorShape};
 use v1::package_path::{ModulePath, ProviderPath};
 use v1::{
     archives, audit, exchange, explain, gateway, grants, life, lists, modules, provider_uploads,
-    providers, publish, search, shown, signing_keys, uploads, usage, whoami,
+    providers, publish, search, service_tokens, shown, signing_keys, uploads, usage, whoami,
 };
 
 /// Returns the router of the whole service.
@@ -68,6 +69,8 @@ pub fn router(broker: Arc<Broker>) -> Router {
             get(grants::list).post(grants::create).patch(grants::update).delete(grants::delete),
         )
         .route("/v1/audit", get(audit::list))
+        .route("/v1/service-tokens", get(service_tokens::list).post(service_tokens::issue))
+        .route("/v1/service-tokens/{id}", delete(service_tokens::revoke))
         .route("/v1/grants/explain", get(explain::access))
         .route(
             "/v1/namespaces/{namespace}/signing-keys",

@@ -24,7 +24,7 @@ use tower::ServiceExt;
 use super::malformed;
 use super::tls::Tls;
 use crate::authn::sigv4::SourceNetwork;
-use crate::client_source::{ClientSource, FORWARDED_FOR};
+use crate::client_source::{ClientAddress, ClientSource, FORWARDED_FOR};
 use crate::metrics::Connections;
 use crate::per_key_limit::PerNetworkLimit;
 use stile_core::audit::Network;
@@ -288,6 +288,7 @@ async fn serve(
         request.extensions_mut().insert(Network::of(client.unwrap_or(limits.peer)));
         if let Some(client) = client {
             request.extensions_mut().insert(SourceNetwork(Network::of(client)));
+            request.extensions_mut().insert(ClientAddress(client));
         }
         let malformed = malformed::check_host(&request).err();
         if let Some(malformed) = malformed {

@@ -58,6 +58,8 @@ pub enum Cache {
     Tokens,
     /// The grants and revocations of callers.
     Principals,
+    /// Service tokens.
+    ServiceTokens,
     /// The words of the modules of a namespace.
     Search,
     /// All trusts.
@@ -70,6 +72,7 @@ impl Cache {
             Self::Keyring => "keyring",
             Self::Tokens => "tokens",
             Self::Principals => "principals",
+            Self::ServiceTokens => "service_tokens",
             Self::Search => "search",
             Self::Trusts => "trusts",
         }

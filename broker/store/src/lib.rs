@@ -26,6 +26,7 @@ mod provider_answers;
 mod records;
 mod repaired;
 mod retry;
+mod service_token_answers;
 mod store;
 mod trust_answers;
 
@@ -73,6 +74,10 @@ pub use records::{
 };
 pub use repaired::Repaired;
 pub use retry::Retry;
+pub use service_token_answers::{
+    IssuedServiceToken, ListedServiceTokens, ServiceTokenChanged, ServiceTokenIssued,
+    StoredServiceToken,
+};
 pub use store::{
     AwsCreated, BackedUp, CopyProgress, ExpiredEvents, ExpiryProblem, FolderCreated, Restored,
     Store, StoredPackages,

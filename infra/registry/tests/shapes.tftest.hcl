@@ -308,7 +308,7 @@ run "by_default_the_function_writes_no_grant" {
   assert {
     condition = alltrue(flatten([
       for statement in data.aws_iam_policy_document.store.statement : [
-        for condition in statement.condition : length(setintersection(condition.values, ["folded *", "grants", "namespace *", "principal *"])) == 0
+        for condition in statement.condition : length(setintersection(condition.values, ["folded *", "grants", "namespace *", "principal *", "service tokens"])) == 0
       ]
     ]))
     error_message = "No condition lets a row of a grant through."
@@ -337,8 +337,8 @@ run "with_delegated_grants_the_function_writes_rows_of_grants_and_no_others" {
     condition = {
       for statement in data.aws_iam_policy_document.store.statement : statement.sid => [tolist(statement.actions), one([for condition in statement.condition : sort(condition.values)])] if startswith(statement.sid, "Grants")
       } == {
-      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["audit events *", "grants", "namespace *", "principal *"])]
-      GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *"])]
+      GrantsWrite  = [tolist(["dynamodb:PutItem"]), tolist(["audit events *", "grants", "namespace *", "principal *", "service tokens"])]
+      GrantsDelete = [tolist(["dynamodb:DeleteItem"]), tolist(["folded *", "grants", "namespace *", "service tokens"])]
       GrantsKeep   = [tolist(["dynamodb:ConditionCheckItem"]), tolist(["principal *", "revocations", "trusts"])]
     }
     error_message = "The function writes rows of grants, deletes those of lists, and checks documents."

@@ -13,6 +13,7 @@ pub mod operator;
 mod prepared;
 pub mod reply;
 pub mod served;
+pub mod service_tokens;
 pub mod test_clock;
 pub mod trusts;
 pub mod with_buckets;

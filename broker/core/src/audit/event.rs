@@ -17,6 +17,7 @@ use crate::identity::{Identity, Issuer};
 use crate::package::source::{ModuleSource, ObjectAddress};
 use crate::package::{PackageAddress, Version};
 use crate::principal::{LocalName, Principal};
+use crate::service_token::{ServiceToken, ServiceTokenTerms};
 use crate::token::{Claims, TokenId};
 use crate::trust::{Trust, TrustStamp, TrustTerms};
 use crate::webhook::WebhookName;
@@ -380,6 +381,29 @@ impl Event {
     /// Sets the token that the change affects.
     pub fn token(&mut self, id: &TokenId) {
         self.token_id = Some(id.as_str().to_owned());
+    }
+
+    /// Sets the service token that the change affects: its id, its principal, and what it is for.
+    pub fn service_token(&mut self, token: &ServiceToken) {
+        self.token(token.id());
+        self.about(&token.terms().principal());
+        self.service_terms(token.terms());
+    }
+
+    /// Sets what a service token is for, or would be for.
+    pub fn service_terms(&mut self, terms: &ServiceTokenTerms) {
+        self.about(&terms.principal());
+        let namespaces =
+            terms.grant_namespaces().iter().map(ToString::to_string).collect::<Vec<_>>();
+        self.namespaces = Some(namespaces.join(","));
+        self.permissions = Some(terms.permissions().to_string());
+        self.expires_at = Some(terms.expires_at());
+    }
+
+    /// Sets the caller from a service token whose secret it knows.
+    pub fn service_bearer(&mut self, token: &ServiceToken) {
+        self.principal = Some(token.terms().principal());
+        self.token(token.id());
     }
 
     /// Sets the outcome, unless the event already has one.

@@ -73,6 +73,10 @@ names! {
         ListGrants = "list_grants",
         /// Explaining an access to the bearer.
         ExplainGrant = "explain_grant",
+        /// Issuing, rotating, adopting or revoking a service token.
+        ServiceToken = "service_token",
+        /// Listing the service tokens that the bearer may see.
+        ListServiceTokens = "list_service_tokens",
         /// Listing the kept events that the bearer may see.
         ListAudit = "list_audit",
         /// Removing the pinned unique id of a role or user.

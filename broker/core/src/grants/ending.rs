@@ -6,6 +6,7 @@ use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::{Permission, Permissions};
 
 use super::{Access, Entitlement, Grant, GrantNamespace, PrincipalState, Right};
+use crate::principal::Principal;
 use crate::token::Claims;
 
 /// How long before its end a grant is worth a notice, in seconds: two weeks.
@@ -70,7 +71,12 @@ pub fn ending_access<R: Right>(
             && grant.permissions.contains(permission)
     };
     let ends = state.grants.iter().filter(gives).map(|grant| grant.expires_at.unwrap_or(i64::MAX));
-    let expires_at = ends.max().filter(|end| (now + 1..=now.saturating_add(SOON)).contains(end))?;
+    let ends = ends.max().map(|end| match claims.principal() {
+        // The token of a service cannot be renewed by its holder, so its end counts, too.
+        Principal::Service(_) => end.min(claims.expires_at()),
+        _ => end,
+    });
+    let expires_at = ends.filter(|end| (now + 1..=now.saturating_add(SOON)).contains(end))?;
     Some(EndingGrant {
         namespace: GrantNamespace::One(namespace.clone()),
         permissions: Permissions::NONE.with(permission),

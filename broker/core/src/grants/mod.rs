@@ -50,6 +50,18 @@ use crate::trust::{LiveTrust, TrustCheck, check_live};
 /// Every request reads all grants of a caller, so the limit bounds the size of that read.
 pub const MAX_GRANTS: usize = 2_000;
 
+/// The permissions that a grant of a service can have.
+///
+/// The attack: a plain token in a file of CI gives rights to others, and these outlive it.
+pub const SERVICE_PERMISSIONS: Permissions =
+    Permissions::NONE.with(Permission::Download).with(Permission::Upload);
+
+/// Returns the first of the permissions that a grant of this principal never has.
+pub fn never_granted(principal: &Principal, permissions: Permissions) -> Option<Permission> {
+    let is_service = matches!(principal, Principal::Service(_));
+    permissions.iter().find(|permission| is_service && !SERVICE_PERMISSIONS.contains(*permission))
+}
+
 /// The namespace of a grant: one namespace, or all namespaces, including future ones.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum GrantNamespace {
@@ -435,6 +447,18 @@ pub(crate) mod tests {
         ));
         state.pin = Pin::Disabled;
         assert_eq!(outcome(&state, "a", Permission::Download, 0), Ok(()));
+    }
+
+    #[test]
+    fn no_grant_of_a_service_gives_rights_to_others() {
+        let (service, role) = (principal("service:renovate"), principal(DEPLOY));
+        let all: Permissions = Permission::ALL.into_iter().collect();
+        assert_eq!(never_granted(&role, all), None);
+        assert_eq!(never_granted(&service, SERVICE_PERMISSIONS), None);
+        for right in [Permission::CreateGrant, Permission::DeleteGrant] {
+            let refused = never_granted(&service, SERVICE_PERMISSIONS.with(right));
+            assert_eq!(refused, Some(right));
+        }
     }
 
     #[test]

@@ -59,8 +59,18 @@ pub(crate) struct NewClaims<'a> {
     pub(crate) expires_at: i64,
 }
 
-/// The claims of one token. Only an [`Entitlement`](crate::grants::Entitlement) or an opened token
-/// gives them.
+/// The claims of a service token, from [`HeldToken`](crate::service_token::HeldToken).
+pub(crate) struct ServiceClaims {
+    pub(crate) id: TokenId,
+    pub(crate) principal: Principal,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) permissions: Permissions,
+    pub(crate) issued_at: i64,
+    pub(crate) expires_at: i64,
+}
+
+/// The claims of one token. Only an [`Entitlement`](crate::grants::Entitlement), an opened token or a
+/// verified service token gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
     jti: TokenId,
@@ -90,6 +100,20 @@ impl Claims {
             ns: claims.namespaces.clone(),
             perm: claims.permissions,
         })
+    }
+
+    /// Creates the claims of a service token, which no broker seals.
+    pub(crate) fn of_service(service: ServiceClaims) -> Self {
+        Self {
+            jti: service.id,
+            sub: service.principal,
+            uid: None,
+            rev: None,
+            iat: service.issued_at,
+            exp: service.expires_at,
+            ns: service.namespaces,
+            perm: service.permissions,
+        }
     }
 
     #[cfg(test)]

@@ -7,8 +7,8 @@ mod holder;
 mod keyring;
 mod seal;
 
-pub(crate) use claims::NewClaims;
 pub use claims::{Claims, TokenId};
+pub(crate) use claims::{NewClaims, ServiceClaims};
 pub use holder::{Holder, MAX_GROUPS};
 pub use keyring::{
     ACTIVATION_DELAY, DerivedKeys, Key, KeyId, Keyring, KeyringSummary, MAX_AHEAD, MAX_KEYS,

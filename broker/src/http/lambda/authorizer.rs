@@ -22,6 +22,7 @@ use super::method_arn::MethodArn;
 use super::shape::without_stage;
 use crate::app::Broker;
 use crate::app::authorize::{Bearer, token_of};
+use crate::client_source::ClientAddress;
 use crate::config::AuthorizerBase;
 use crate::http::decision::{authenticate, bearer, conclude};
 use crate::http::error::ApiError;
@@ -76,6 +77,8 @@ struct Version {
 /// A request to the guarded registry, which API Gateway asks about.
 struct GuardedRequest {
     token: Option<SecretString>,
+    /// The address of the client, as API Gateway saw it. An event with only the token has none.
+    address: Option<ClientAddress>,
     method: Method,
     path: String,
     arn: String,
@@ -96,7 +99,8 @@ impl GuardedRequest {
         let event: ApiGatewayCustomAuthorizerRequest = serde_json::from_str(event.get()).ok()?;
         let arn = MethodArn::parse(event.method_arn.as_deref()?)?;
         let token = token_of(event.authorization_token.as_deref()?).map(SecretString::from);
-        Some(Self { token, method: arn.method(), path: arn.path(), arn: event.method_arn? })
+        let (method, path) = (arn.method(), arn.path());
+        Some(Self { token, address: None, method, path, arn: event.method_arn? })
     }
 
     fn request_v1(event: &RawValue) -> Option<Self> {
@@ -116,7 +120,10 @@ impl GuardedRequest {
             event.multi_value_headers
         };
         let (method, path) = (arn.method(), arn.path());
+        let address =
+            address(context.identity.as_ref().and_then(|identity| identity.source_ip.as_deref()));
         (same_api && same_request).then_some(Self {
+            address,
             token: bearer(&headers).map(SecretString::from),
             method,
             path,
@@ -136,7 +143,9 @@ impl GuardedRequest {
         let same_request = context.http.method == arn.method()
             && without_stage(raw_path, Some(arn.stage)) == arn.path();
         let (method, path) = (arn.method(), arn.path());
+        let address = address(context.http.source_ip.as_deref());
         (same_api && same_request).then_some(Self {
+            address,
             token: bearer(&event.headers).map(SecretString::from),
             method,
             path,
@@ -147,7 +156,7 @@ impl GuardedRequest {
     /// Decides the request, and writes one audit event.
     async fn decide(&self, base: &AuthorizerBase, broker: &Arc<Broker>) -> Result<Allowed, Denied> {
         let draft = broker.audit.draft(Kind::Authorize, None);
-        let bearer = authenticate(broker, self.token.clone(), draft).await;
+        let bearer = authenticate(broker, self.token.clone(), self.address, draft).await;
         let (mut draft, bearer) = bearer.map_err(|error| match error.code() {
             ErrorCode::Unauthorized => Denied::NoToken,
             _ => Denied::Undecided,
@@ -170,6 +179,10 @@ impl GuardedRequest {
             _ => allowed(bearer.access::<Download>(&namespace, event)),
         }
     }
+}
+
+fn address(source_ip: Option<&str>) -> Option<ClientAddress> {
+    Some(ClientAddress(source_ip?.parse().ok()?))
 }
 
 fn allowed<R: Right>(access: Result<Access<R>, Refusal>) -> Result<Allowed, ApiError> {

@@ -169,6 +169,7 @@ impl Function {
             .as_ref()
             .and_then(|source| source.caller_of(shape::unverified_context(&event)));
         let limit = DirectLimit(shape::largest_archive(&event));
+        let address = shape::client_address(&event);
         let target = shape::normalize(&mut event);
         let body = shape::take_body(&mut event);
         let router = self.router.clone();
@@ -178,6 +179,9 @@ impl Function {
             parts.extensions.clear();
             parts.extensions.insert(limit);
             parts.extensions.insert(StopsAfterAnswer(left));
+            if let Some(address) = address {
+                parts.extensions.insert(address);
+            }
             if let Some(caller) = caller.clone() {
                 parts.extensions.insert(caller);
             }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use lambda_http::request::LambdaRequest;
 
 use crate::authn::gateway::UnverifiedContext;
+use crate::client_source::ClientAddress;
 use crate::http::malformed::Malformed;
 use stile_core::package::{MAX_IN_ANY_EVENT, MAX_IN_EVENT};
 
@@ -105,6 +106,18 @@ pub(super) fn take_body(event: &mut LambdaRequest) -> Result<Bytes, Malformed> {
 /// small.
 pub(super) fn largest_archive(event: &LambdaRequest) -> u64 {
     if matches!(event, LambdaRequest::Alb(_)) { MAX_IN_ANY_EVENT } else { MAX_IN_EVENT }
+}
+
+/// Returns the address of the client, as API Gateway or the function URL saw it.
+///
+/// A load balancer names none here: what its `X-Forwarded-For` ends with depends on how it is set up.
+pub(super) fn client_address(event: &LambdaRequest) -> Option<ClientAddress> {
+    let address = match event {
+        LambdaRequest::ApiGatewayV1(event) => event.request_context.identity.source_ip.as_deref(),
+        LambdaRequest::ApiGatewayV2(event) => event.request_context.http.source_ip.as_deref(),
+        _ => None,
+    };
+    Some(ClientAddress(address?.parse().ok()?))
 }
 
 /// Returns the source and the caller of the event, only from its request context.

@@ -64,6 +64,7 @@ pub(super) fn paths() -> Value {
         open(),
         token(),
         grants(),
+        service_tokens(),
         provider_paths::signing_keys(),
         modules(),
         versions(),
@@ -193,6 +194,34 @@ fn grants() -> Vec<Route> {
         ("post", path, create.finish()),
         ("patch", path, update.finish()),
         ("delete", path, delete.finish()),
+    ]
+}
+
+fn service_tokens() -> Vec<Route> {
+    let path = "/v1/service-tokens";
+    let new = |id, summary| bearer(id, "grants", Object, summary).errors(&RIGHT);
+    let list = new("listServiceTokens", "List the service tokens that the bearer may revoke")
+        .description("Only those on whose namespaces the bearer has `create_grant`.")
+        .parameters(&["any_offset", "exact_limit"]);
+    let issue = new("issueServiceToken", "Issue a service token")
+        .description("It needs `create_grant` and each permission of the token, on each namespace, until the end of the token. It creates or widens the grants of the service.")
+        .json_body("NewServiceToken")
+        .answers(
+            StatusCode::CREATED,
+            "The new token, which no other answer has.",
+            &[],
+            Content::Json("IssuedServiceToken"),
+        )
+        .errors(&BODY)
+        .errors(&[Conflict]);
+    let revoke = new("revokeServiceToken", "Revoke a service token")
+        .parameters(&["service_token_id"])
+        .answers(StatusCode::NO_CONTENT, "The token is revoked.", &[], Content::None)
+        .errors(&[NotFound]);
+    vec![
+        ("get", path, ok(list, "ServiceTokens").finish()),
+        ("post", path, issue.finish()),
+        ("delete", "/v1/service-tokens/{id}", revoke.finish()),
     ]
 }
 

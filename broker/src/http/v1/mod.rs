@@ -21,6 +21,7 @@ pub(super) mod publish;
 mod publish_source;
 pub(super) mod search;
 pub(super) mod shown;
+pub(super) mod service_tokens;
 pub(super) mod signing_keys;
 pub(super) mod uploads;
 pub(super) mod usage;

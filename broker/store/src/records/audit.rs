@@ -24,7 +24,7 @@ enum Appended {
     /// The backend answered it.
     Yes(Outcome),
     /// The chain takes no event, for this reason, and nothing was changed.
-    Blocked(StoreError),
+    Blocked(Chain, StoreError),
 }
 
 /// The most strays that a page names. A chain with one of them is damaged already.
@@ -75,9 +75,20 @@ impl Records {
         kept: &Kept,
         outcome: audit::Outcome,
     ) -> Result<Outcome, StoreError> {
-        match self.append(chain, mutations, kept, outcome).await? {
+        self.commit_audited_in(std::slice::from_ref(chain), mutations, kept, outcome).await
+    }
+
+    /// Commits all of the mutations, and appends their event to each of several chains, in the same way.
+    pub(crate) async fn commit_audited_in(
+        &self,
+        chains: &[Chain],
+        mutations: Vec<Mutation>,
+        kept: &Kept,
+        outcome: audit::Outcome,
+    ) -> Result<Outcome, StoreError> {
+        match self.append(chains, mutations, kept, outcome).await? {
             Appended::Yes(done) => Ok(done),
-            Appended::Blocked(error) => Err(error),
+            Appended::Blocked(_, error) => Err(error),
         }
     }
 
@@ -91,10 +102,21 @@ impl Records {
         kept: &Kept,
         outcome: audit::Outcome,
     ) -> Result<Outcome, StoreError> {
-        let chain = Chain::Operator;
-        match self.append(&chain, mutations.clone(), kept, outcome).await? {
+        self.commit_revocation_in(&[Chain::Operator], mutations, kept, outcome).await
+    }
+
+    /// Commits mutations that take access away, with their event in each of several chains, in the same
+    /// way.
+    pub(crate) async fn commit_revocation_in(
+        &self,
+        chains: &[Chain],
+        mutations: Vec<Mutation>,
+        kept: &Kept,
+        outcome: audit::Outcome,
+    ) -> Result<Outcome, StoreError> {
+        match self.append(chains, mutations.clone(), kept, outcome).await? {
             Appended::Yes(done) => Ok(done),
-            Appended::Blocked(cause) => {
+            Appended::Blocked(chain, cause) => {
                 let done = self.commit_with_retries(mutations).await?;
                 if done == Outcome::Done {
                     alarm_about(&chain, &cause);
@@ -106,39 +128,50 @@ impl Records {
 
     async fn append(
         &self,
-        chain: &Chain,
+        chains: &[Chain],
         mutations: Vec<Mutation>,
         kept: &Kept,
         outcome: audit::Outcome,
     ) -> Result<Appended, StoreError> {
-        let _turn = self.chain_turns().take(chain, LONGEST_TURN).await;
-        let append = mutations.len();
+        // One turn is enough to be fair. Two that share a lock would wait for each other.
+        let _turn = match chains.first() {
+            Some(chain) => self.chain_turns().take(chain, LONGEST_TURN).await,
+            None => None,
+        };
+        let first = mutations.len();
         let mut refused: Option<Head> = None;
         let mut retry = Retry::default();
         loop {
-            let before = match self.audit_head(chain).await {
-                Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                    return Ok(Appended::Blocked(error));
+            let (mut all, mut heads) = (mutations.clone(), Vec::with_capacity(chains.len()));
+            for chain in chains {
+                let before = match self.audit_head(chain).await {
+                    Err(error) if error.kind() == StoreErrorKind::Corrupt => {
+                        return Ok(Appended::Blocked(chain.clone(), error));
+                    }
+                    head => head?,
+                };
+                if refused.as_ref() == Some(&before) {
+                    let cause = StoreError::corrupt(format!(
+                        "the chain of audit events `{chain}` has an event after its head, number {}, so nothing was changed; hint: run `stile-admin audit verify`",
+                        before.seq
+                    ));
+                    return Ok(Appended::Blocked(chain.clone(), cause));
                 }
-                head => head?,
-            };
-            if refused.as_ref() == Some(&before) {
-                return Ok(Appended::Blocked(StoreError::corrupt(format!(
-                    "the chain of audit events `{chain}` has an event after its head, number {}, so nothing was changed; hint: run `stile-admin audit verify`",
-                    before.seq
-                ))));
+                let (link, after) = link(&before, kept, outcome);
+                all.push(Mutation::AppendAudit { before: before.clone(), link, after });
+                heads.push(before);
             }
-            let (link, after) = link(&before, kept, outcome);
-            let mut all = mutations.clone();
-            all.push(Mutation::AppendAudit { before: before.clone(), link, after });
             match self.commit(all).await? {
-                Outcome::Refused(at) if at == append => refused = Some(before),
+                Outcome::Refused(at) if at >= first => {
+                    refused = heads.into_iter().nth(at.saturating_sub(first));
+                }
                 Outcome::Conflict => {}
                 other => return Ok(Appended::Yes(other)),
             }
             // The head can also move each time, because an attacker moves it.
             if let Err(busy) = retry.wait().await {
-                return Ok(Appended::Blocked(busy));
+                let chain = chains.first().cloned().unwrap_or(Chain::Operator);
+                return Ok(Appended::Blocked(chain, busy));
             }
         }
     }

@@ -26,10 +26,10 @@ use crate::{
 };
 
 /// The grants of one principal that only operators can add, up to [`MAX_GRANTS`].
-const RESERVED: usize = 100;
+pub(super) const RESERVED: usize = 100;
 
 /// The grants on one namespace at which bearers create no more.
-const MAX_ON_NAMESPACE: usize = 2_000;
+pub(super) const MAX_ON_NAMESPACE: usize = 2_000;
 
 /// The rows that a list of all grants reads for one page, also if it cannot read some of them.
 const MAX_ROWS: usize = 1_000;
@@ -65,13 +65,13 @@ enum OtherGiver {
 }
 
 /// The records on which a decision depends, with the revisions that it saw.
-struct Basis {
+pub(super) struct Basis {
     grants: BTreeMap<Principal, Revision>,
     revocations: Revision,
 }
 
 impl Basis {
-    fn of(revisions: &StateRevisions) -> Self {
+    pub(super) fn of(revisions: &StateRevisions) -> Self {
         let grants = revisions.grants.iter();
         Self {
             grants: grants.map(|(of, revision)| (of.clone(), Revision(*revision))).collect(),
@@ -80,7 +80,7 @@ impl Basis {
     }
 
     /// Adds the grants of a principal. Returns false if the decision saw other ones.
-    fn add(&mut self, principal: &Principal, revision: Revision) -> bool {
+    pub(super) fn add(&mut self, principal: &Principal, revision: Revision) -> bool {
         match self.grants.entry(principal.clone()) {
             Entry::Occupied(seen) => *seen.get() == revision,
             Entry::Vacant(entry) => *entry.insert(revision) == revision,
@@ -94,14 +94,18 @@ impl Basis {
         before: &PrincipalGrants,
         change: GrantsChange,
     ) -> Vec<Mutation> {
-        // The change has the condition on its own principal. A commit has one condition on a record.
-        let others = self.grants.into_iter().filter(|(other, _)| other != principal);
+        let mut mutations = self.conditions(Some(principal));
+        mutations.push(mutation(principal, before, change));
+        mutations
+    }
+
+    /// Returns the conditions that nothing has changed, except on the grants of `changed`: their change
+    /// has that condition itself, and a commit has one condition on a record.
+    pub(super) fn conditions(self, changed: Option<&Principal>) -> Vec<Mutation> {
+        let others = self.grants.into_iter().filter(|(other, _)| Some(other) != changed);
         others
             .map(|(principal, before)| Mutation::KeepGrants { principal, before })
-            .chain([
-                Mutation::KeepRevocations { before: self.revocations },
-                mutation(principal, before, change),
-            ])
+            .chain([Mutation::KeepRevocations { before: self.revocations }])
             .collect()
     }
 }

@@ -4,8 +4,8 @@
 //! A backend answers typed reads. It commits all of a list of typed [`Mutation`]s, or none. The
 //! rules above it exist once: `audit`, `grants`, `delegated_grants`, `lease`, `namespaces`, `quota`,
 //! `single_use`, `revocations`, `aws_groups`, `refused_exchanges`, `packages`, `package_state`, `life`,
-//! `uploads`, `provider_releases`, `provider_files`, `signing_keys`, `sources`, `trusts`, `usage`,
-//! `webhooks` and `outbox`.
+//! `uploads`, `provider_releases`, `provider_files`, `service_tokens`, `signing_keys`, `sources`, `trusts`,
+//! `usage`, `webhooks` and `outbox`.
 
 pub(crate) mod audit;
 mod aws_groups;
@@ -30,6 +30,7 @@ mod refused_exchanges;
 mod retention;
 mod revocations;
 mod sealed_keyring;
+pub(crate) mod service_tokens;
 pub(crate) mod signed_heads;
 pub(crate) mod signing_keys;
 mod single;

@@ -16,6 +16,8 @@ use stile_core::package::provider::{NamespaceKeys, Release};
 use stile_core::package::{Life, PackageAddress, SearchText, UploadId, Version};
 use stile_core::principal::{LocalName, Principal, UniqueId};
 use stile_core::refused_exchange::RefusedExchange;
+use stile_core::service_token::ServiceToken;
+use stile_core::token::TokenId;
 use stile_core::usage::DownloadKey;
 use stile_core::version_event::VersionEvent;
 use stile_core::webhook::WebhookName;
@@ -152,6 +154,14 @@ pub(crate) enum Mutation {
     AddWebhook(Webhook),
     /// Removes a webhook and its state as a destination, if it still has this id.
     RemoveWebhook { name: WebhookName, id: String },
+    /// Adds a service token, if its id is free.
+    AddServiceToken(Box<ServiceToken>),
+    /// Replaces the record of a service token, if it is still `before`.
+    ChangeServiceToken { id: TokenId, before: String, after: String },
+    /// Deletes a service token, if it exists.
+    DeleteServiceToken(TokenId),
+    /// Records the day of a service token's last use. The condition always holds.
+    RecordServiceTokenUse { id: TokenId, day: i64 },
     /// Adds a trust, if its name is free.
     AddTrust(TrustRecord),
     /// Replaces the record of a trust, if it still has the same id and the revision `before`.
@@ -179,6 +189,9 @@ pub(crate) enum GrantsChange {
     /// operator after it, and the condition fails if another one has reserved it
     /// ([`PrincipalGrants::same_name`]).
     Create { grant: Grant, forget: Vec<GrantNamespace>, reserves: bool },
+    /// Adds each of these grants, or changes the permissions and the end of the one on the same
+    /// namespace. It deletes the grants on the namespaces in `forget`, which ended long ago.
+    Give { grants: Vec<Grant>, forget: Vec<GrantNamespace> },
     /// Changes the permissions and the end of a grant, and no other field.
     Update(Grant),
     /// Deletes a grant.

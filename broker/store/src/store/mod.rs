@@ -18,6 +18,7 @@ mod packages;
 mod providers;
 mod publish_guard;
 mod repair;
+mod service_tokens;
 mod signed_heads;
 mod sources;
 mod trusts;

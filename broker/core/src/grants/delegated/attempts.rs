@@ -96,7 +96,8 @@ fn outcome(scope: Scope, held: Held, pin: &Pin, whose: &str, on: &str, attempt: 
         Err(DelegationRefusal::Ended(_)) => "ended".to_owned(),
         Err(DelegationRefusal::NoPermission) => "nothing".to_owned(),
         Err(
-            other @ (DelegationRefusal::ListsAllNamespaces
+            other @ (DelegationRefusal::NeverOfService(_)
+            | DelegationRefusal::ListsAllNamespaces
             | DelegationRefusal::ExplainsAllNamespaces
             | DelegationRefusal::LastGrantGiver { .. }),
         ) => panic!("{other}"),

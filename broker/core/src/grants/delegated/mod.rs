@@ -15,7 +15,7 @@ pub use explained::{DelegatedExplanation, ExplainAccess, ExplainFacts, GivenBy, 
 pub use visible::{ShownGrant, VisibleGrants, grants_in_scope, visible_grants};
 
 use super::decide::{allowed, allowed_by};
-use super::{Grant, GrantNamespace, PrincipalState, Refusal, StateRevisions};
+use super::{Grant, GrantNamespace, PrincipalState, Refusal, StateRevisions, never_granted};
 use crate::clock::rfc3339;
 use crate::principal::Principal;
 use crate::token::Claims;
@@ -56,6 +56,9 @@ pub enum DelegationRefusal {
     /// The grant is for an organization, an organizational unit or a tag.
     #[error("only an operator changes grants of a group of AWS callers (`{0}`)")]
     Group(Principal),
+    /// The principal is a service, whose grants never have this permission.
+    #[error("a grant of a service never has `{0}`, only `download` and `upload`")]
+    NeverOfService(Permission),
     /// The list would show grants on all namespaces.
     #[error(
         "only a holder of `create_grant` or `delete_grant` on all namespaces lists the grants on `*`"
@@ -284,6 +287,9 @@ impl DelegatedAccess {
         let gives_until = self.held(Permission::CreateGrant)?;
         if grant.permissions.is_empty() {
             return Err(DelegationRefusal::NoPermission);
+        }
+        if let Some(permission) = never_granted(&self.principal, grant.permissions) {
+            return Err(DelegationRefusal::NeverOfService(permission));
         }
         self.is_current(grant)?;
         for permission in grant.permissions.iter() {

@@ -5,7 +5,7 @@ use super::grants::{NEVER, pin_key};
 use super::table::{Key, TTL, Write};
 use super::{
     DynamoDb, audit, grants, namespaces, outbox, packages, providers, refused_exchanges,
-    reservations, revocations, single, trusts, uploads, usage, webhooks,
+    reservations, revocations, service_tokens, single, trusts, uploads, usage, webhooks,
 };
 use crate::StoreError;
 use crate::records::model::Content;
@@ -187,6 +187,14 @@ impl DynamoDb {
             }
             Mutation::AddWebhook(webhook) => vec![webhooks::add(webhook)],
             Mutation::RemoveWebhook { name, id } => webhooks::remove(name, id),
+            Mutation::AddServiceToken(token) => vec![service_tokens::add(token)],
+            Mutation::ChangeServiceToken { id, before, after } => {
+                vec![service_tokens::change(id, before, after)]
+            }
+            Mutation::DeleteServiceToken(id) => vec![service_tokens::delete(id)],
+            Mutation::RecordServiceTokenUse { id, day } => {
+                vec![service_tokens::record_use(id, *day)]
+            }
             Mutation::AddTrust(record) => vec![trusts::add(record)],
             Mutation::PutTrust { before, after } => vec![trusts::put(*before, after)],
             Mutation::RemoveTrust { name, id } => vec![trusts::remove(name, id)],

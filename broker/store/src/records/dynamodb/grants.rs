@@ -168,6 +168,24 @@ pub(super) fn writes(
             writes.push(held.value(":principal", text(name)));
             writes
         }
+        GrantsChange::Give { grants, forget } => {
+            let forget: Vec<String> = forget.iter().map(ToString::to_string).collect();
+            entries.retain(|(on, _)| !forget.contains(on));
+            let mut writes = Vec::new();
+            for grant in grants {
+                let on = grant.namespace.to_string();
+                let at = entries.partition_point(|(other, _)| *other < on);
+                let held = entries.get(at).filter(|(other, _)| *other == on);
+                let before = held.and_then(|(_, entry)| entry.as_object().cloned());
+                let entry = entry_of(before.clone().unwrap_or_default(), grant);
+                writes.extend(list_items(grant, &entry));
+                if before.is_some() {
+                    entries.remove(at);
+                }
+                entries.insert(at, (on, Value::Object(entry)));
+            }
+            writes
+        }
         GrantsChange::Update(grant) => {
             let on = grant.namespace.to_string();
             let (_, entry) = entries.iter_mut().find(|(other, _)| *other == on)?;

@@ -15,6 +15,7 @@ mod refused_exchanges;
 mod reservations;
 mod revocations;
 mod search;
+mod service_tokens;
 mod setup;
 mod signed_heads;
 mod single;

@@ -23,6 +23,8 @@
 //! | one upload | `upload I` / `upload` | one read |
 //! | latest download of a deprecated version | `deprecated P` / `download` | in the same batch |
 //! | downloads of a package on a day | `downloads module A` / `V P DAY` | one paged query |
+//! | a service token; all service tokens | `service tokens` / `I` | one batch, or one paged query |
+//! | last use of a service token | `service token uses` / `I` | in the same batch |
 //! | all webhooks | `webhooks` / `N` | one paged query |
 //! | all trusts; one trust | `trusts` / `N` | one paged query; one read, or in the same batch |
 //! | events to send to a destination | `outbox webhook I`, `outbox bus` / `N E` | one paged query |

@@ -7,7 +7,7 @@ use stile_core::principal::Principal;
 
 use super::{
     Sqlite, audit, database_error, grants, namespaces, outbox, packages, providers,
-    refused_exchanges, revocations, single, trusts, uploads, usage, webhooks,
+    refused_exchanges, revocations, service_tokens, single, trusts, uploads, usage, webhooks,
 };
 use crate::records::model::{Content, RevocationRecords, VersionRecord};
 use crate::records::mutation::{GrantsChange, Mutation, Outcome};
@@ -123,6 +123,7 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
         | Mutation::PutSearchText { .. }
         | Mutation::AddRefusedExchange { .. }
         | Mutation::AddEvent { .. }
+        | Mutation::RecordServiceTokenUse { .. }
         | Mutation::RemoveDelivery(_) => Ok(true),
         Mutation::PutSendingState { destination, before, .. } => {
             let state = outbox::state_of(transaction, destination)?;
@@ -147,6 +148,18 @@ fn holds(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<bool, Sto
             Ok(!exists("SELECT 1 FROM webhooks WHERE name = ?1", &[&webhook.name.as_str()])?)
         }
         Mutation::RemoveWebhook { id, .. } => exists("SELECT 1 FROM webhooks WHERE id = ?1", &[id]),
+        Mutation::AddServiceToken(token) => {
+            let stored = service_tokens::text_of(transaction, token.id());
+            Ok(stored.map_err(database_error)?.is_none())
+        }
+        Mutation::ChangeServiceToken { id, before, .. } => {
+            let stored = service_tokens::text_of(transaction, id).map_err(database_error)?;
+            Ok(stored.as_ref() == Some(before))
+        }
+        Mutation::DeleteServiceToken(id) => {
+            let stored = service_tokens::text_of(transaction, id);
+            Ok(stored.map_err(database_error)?.is_some())
+        }
         Mutation::AddTrust(record) => {
             Ok(!exists("SELECT 1 FROM trusts WHERE name = ?1", &[&record.name.as_str()])?)
         }
@@ -280,6 +293,18 @@ fn apply(transaction: &Transaction<'_>, mutation: &Mutation) -> Result<(), Store
             execute("DELETE FROM sending WHERE destination = ?1", &[&destination.key()])?;
             execute("DELETE FROM webhooks WHERE id = ?1", &[id])
         }
+        Mutation::AddServiceToken(token) => {
+            service_tokens::add(transaction, token).map_err(database_error)
+        }
+        Mutation::ChangeServiceToken { id, after, .. } => {
+            service_tokens::change(transaction, id, after).map_err(database_error)
+        }
+        Mutation::DeleteServiceToken(id) => {
+            service_tokens::delete(transaction, id).map_err(database_error)
+        }
+        Mutation::RecordServiceTokenUse { id, day } => {
+            service_tokens::record_use(transaction, id, *day).map_err(database_error)
+        }
         Mutation::AddTrust(record) | Mutation::PutTrust { after: record, .. } => {
             trusts::put(transaction, record).map_err(database_error)
         }
@@ -318,20 +343,29 @@ fn change_grants(
             forget.iter().try_for_each(delete)?;
             add_grant(transaction, grant, *reserves)
         }
-        // The other columns do not change, including those of a newer program.
-        GrantsChange::Update(grant) => transaction
-            .prepare_cached(
-                "UPDATE grants SET permissions = ?3, expires_at = ?4 WHERE principal = ?1 AND namespace = ?2",
-            )?
-            .execute(params![
-                principal.as_str(),
-                grant.namespace.to_string(),
-                grant.permissions.bits(),
-                grant.expires_at
-            ])
-            .map(drop),
+        GrantsChange::Give { grants, forget } => {
+            forget.iter().try_for_each(delete)?;
+            grants.iter().try_for_each(|grant| match update_grant(transaction, grant)? {
+                0 => add_grant(transaction, grant, false),
+                _ => Ok(()),
+            })
+        }
+        GrantsChange::Update(grant) => update_grant(transaction, grant).map(drop),
         GrantsChange::Delete(namespace) => delete(namespace),
     }
+}
+
+/// Changes a grant, and returns the number of changed rows. The other columns do not change, including
+/// those of a newer program.
+fn update_grant(transaction: &Transaction<'_>, grant: &Grant) -> rusqlite::Result<usize> {
+    let sql = "UPDATE grants SET permissions = ?3, expires_at = ?4 \
+         WHERE principal = ?1 AND namespace = ?2";
+    transaction.prepare_cached(sql)?.execute(params![
+        grant.principal.as_str(),
+        grant.namespace.to_string(),
+        grant.permissions.bits(),
+        grant.expires_at
+    ])
 }
 
 fn add_grant(transaction: &Transaction<'_>, grant: &Grant, reserves: bool) -> rusqlite::Result<()> {

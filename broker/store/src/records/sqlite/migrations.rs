@@ -270,6 +270,20 @@ CREATE TABLE IF NOT EXISTS trusts (
 INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 11', 1);
 ";
 
+/// Programs of every format so far can use this one. They know no service token, so these allow nothing
+/// there.
+const SERVICE_TOKENS: &str = "
+CREATE TABLE IF NOT EXISTS service_tokens (
+  id TEXT PRIMARY KEY, record TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS service_token_uses (
+  id TEXT PRIMARY KEY, day INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+INSERT OR IGNORE INTO meta (name, value) VALUES ('oldest reader of 12', 1);
+";
+
 /// Returns all migrations in order. Never change a released migration; add a new one at the end.
 /// Each must be safe to repeat, because two processes can start at the same time.
 fn migrations() -> Migrations<'static> {
@@ -304,11 +318,12 @@ fn migrations() -> Migrations<'static> {
             add_column(transaction, "uploads", "release", "TEXT")
         }),
         M::up(TRUSTS),
+        M::up(SERVICE_TOKENS),
     ])
 }
 
 /// The number of migrations that this program knows: the format that it reads and writes.
-pub(crate) const FORMAT: i64 = 11;
+pub(crate) const FORMAT: i64 = 12;
 
 /// The result of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

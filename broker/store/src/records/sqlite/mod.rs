@@ -16,6 +16,7 @@ mod packages;
 mod providers;
 mod refused_exchanges;
 mod revocations;
+mod service_tokens;
 mod signed_heads;
 mod single;
 mod trusts;

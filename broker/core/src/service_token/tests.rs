@@ -1,0 +1,208 @@
+//! Tests of records of service tokens, and of what makes one end.
+
+use std::collections::HashSet;
+
+use stile_protocol::names::Namespace;
+
+use super::*;
+use crate::grants::{Pin, StateRevisions};
+use crate::token::KeyringSummary;
+
+const NOW: i64 = 1_800_000_000;
+const ISSUER: &str = "aws:111122223333:role/lead";
+const ISSUER_ID: &str = "AROAEXAMPLEEXAMPLE222";
+
+fn namespaces(list: &[&str]) -> Namespaces {
+    Namespaces::List(list.iter().map(|name| Namespace::parse(name).unwrap()).collect())
+}
+
+fn terms(
+    permissions: Permissions,
+    networks: &[&str],
+    end: i64,
+) -> Result<ServiceTokenTerms, ServiceTokenError> {
+    let networks = networks.iter().map(|network| network.parse().unwrap()).collect();
+    let name = "renovate".parse().unwrap();
+    ServiceTokenTerms::new(name, namespaces(&["acme", "tools"]), permissions, networks, end, NOW)
+}
+
+fn delegate() -> TokenIssuer {
+    let principal = Principal::parse_stored(ISSUER).unwrap();
+    TokenIssuer::Delegate { principal, unique_id: UniqueId::parse(ISSUER_ID) }
+}
+
+fn token(secret: &NewSecret, networks: &[&str], issuer: TokenIssuer) -> ServiceToken {
+    let download = Permissions::NONE.with(Permission::Download);
+    ServiceToken::new(secret, terms(download, networks, NOW + 100).unwrap(), issuer, NOW)
+}
+
+/// Returns the state of the issuer with a grant on each of the namespaces.
+fn issuer_state(grants: &[(&str, &[Permission])]) -> PrincipalState {
+    let grant = |(on, permissions): &(&str, &[Permission])| Grant {
+        principal: Principal::parse_stored(ISSUER).unwrap(),
+        namespace: on.parse().unwrap(),
+        permissions: permissions.iter().copied().collect(),
+        expires_at: None,
+        created_by: "test".to_owned(),
+        created_at: 0,
+    };
+    PrincipalState {
+        grants: grants.iter().map(grant).collect(),
+        pin: Pin::Pinned(UniqueId::parse(ISSUER_ID).unwrap()),
+        revoked: None,
+        revoked_tokens: HashSet::new(),
+        keyring: KeyringSummary::default(),
+        revisions: StateRevisions::default(),
+    }
+}
+
+const LEAD: &[Permission] = &[Permission::Download, Permission::CreateGrant];
+
+#[test]
+fn a_token_has_a_scope_an_end_and_only_rights_to_packages() {
+    let (none, download) = (Permissions::NONE, Permissions::NONE.with(Permission::Download));
+    for (permissions, end, expected) in [
+        (none, NOW + 1, ServiceTokenError::NoPermission),
+        (
+            download.with(Permission::CreateGrant),
+            NOW + 1,
+            ServiceTokenError::Permission(Permission::CreateGrant),
+        ),
+        (
+            none.with(Permission::DeleteGrant),
+            NOW + 1,
+            ServiceTokenError::Permission(Permission::DeleteGrant),
+        ),
+        (download, NOW, ServiceTokenError::Ended(NOW)),
+        (download, NOW + MAX_LIFE + 1, ServiceTokenError::TooLong),
+        (download, i64::MAX, ServiceTokenError::TooLong),
+    ] {
+        assert_eq!(terms(permissions, &[], end), Err(expected));
+    }
+    let many: Vec<String> = (0..=MAX_NAMESPACES).map(|n| format!("n{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for list in [vec![], many] {
+        let refused = ServiceTokenTerms::new(
+            "renovate".parse().unwrap(),
+            namespaces(&list),
+            download,
+            Vec::new(),
+            NOW + 1,
+            NOW,
+        );
+        assert_eq!(refused, Err(ServiceTokenError::Namespaces));
+    }
+    let networks = vec!["10.0.0.0/8"; MAX_NETWORKS + 1];
+    assert_eq!(terms(download, &networks, NOW + 1), Err(ServiceTokenError::Networks));
+    assert!(terms(SERVICE_PERMISSIONS, &["10.0.0.0/8"], NOW + MAX_LIFE).is_ok());
+}
+
+#[test]
+fn only_the_whole_secret_of_this_token_is_its_secret() {
+    let (secret, other) = (NewSecret::random().unwrap(), NewSecret::random().unwrap());
+    let token = token(&secret, &[], TokenIssuer::Operator("ops".to_owned()));
+    let presented = |secret: &NewSecret| PresentedToken::parse(secret.expose()).unwrap();
+    assert!(token.verify(&presented(&other)).is_none());
+    let forged = text::for_test(secret.id.as_str(), &other.expose()[32..75]);
+    assert!(token.verify(&PresentedToken::parse(&forged).unwrap()).is_none());
+    assert!(token.verify(&presented(&secret)).is_some());
+}
+
+#[test]
+fn a_token_ends_at_its_end_and_counts_only_in_its_networks() {
+    let secret = NewSecret::random().unwrap();
+    let presented = PresentedToken::parse(secret.expose()).unwrap();
+    let anywhere = token(&secret, &[], TokenIssuer::Operator("ops".to_owned()));
+    let held = anywhere.verify(&presented).unwrap();
+    for now in [NOW + 100, NOW + 101, i64::MAX] {
+        assert_eq!(held.claims(None, None, now), Err(ServiceTokenRefusal::Ended));
+    }
+    let claims = held.claims(None, None, NOW + 99).unwrap();
+    assert_eq!(claims.principal().as_str(), "service:renovate");
+    assert_eq!((claims.id(), claims.expires_at()), (anywhere.id(), NOW + 100));
+    let here = token(&secret, &["10.0.0.0/8"], TokenIssuer::Operator("ops".to_owned()));
+    let held = here.verify(&presented).unwrap();
+    let at = |address: &str| held.claims(Some(address.parse().unwrap()), None, NOW);
+    assert_eq!(held.claims(None, None, NOW), Err(ServiceTokenRefusal::Elsewhere));
+    assert_eq!(at("192.0.2.1"), Err(ServiceTokenRefusal::Elsewhere));
+    assert!(at("10.1.2.3").is_ok());
+}
+
+#[test]
+fn a_delegated_token_ends_with_any_right_that_its_issuer_loses() {
+    let secret = NewSecret::random().unwrap();
+    let presented = PresentedToken::parse(secret.expose()).unwrap();
+    let delegated = token(&secret, &[], delegate());
+    let lost = |state: Option<&PrincipalState>| {
+        delegated.verify(&presented).unwrap().claims(None, state, NOW).is_err()
+    };
+    let whole = issuer_state(&[("acme", LEAD), ("tools", LEAD)]);
+    assert!(!lost(Some(&whole)));
+    assert!(!lost(Some(&issuer_state(&[("*", LEAD)]))));
+    assert!(lost(None), "nobody read the rights of the issuer");
+    for grants in [
+        &[][..],
+        &[("acme", LEAD)],
+        &[("acme", LEAD), ("tools", &[Permission::Download])],
+        &[("acme", LEAD), ("tools", &[Permission::CreateGrant])],
+    ] {
+        assert!(lost(Some(&issuer_state(grants))), "{grants:?}");
+    }
+    let mut ended = whole.clone();
+    ended.grants[0].expires_at = Some(NOW);
+    let mut revoked = whole.clone();
+    revoked.revoked = Some(Principal::parse_stored(ISSUER).unwrap());
+    let mut recreated = whole;
+    recreated.pin = Pin::Pinned(UniqueId::parse("AROAOTHEROTHEROTHER22").unwrap());
+    for state in [ended, revoked, recreated] {
+        assert!(lost(Some(&state)), "{state:?}");
+    }
+    let adopted = delegated.adopted("ops");
+    assert!(adopted.verify(&presented).unwrap().claims(None, None, NOW).is_ok());
+}
+
+#[test]
+fn a_record_survives_a_round_trip_and_keeps_what_a_newer_program_added() {
+    let secret = NewSecret::random().unwrap();
+    for issuer in [TokenIssuer::Operator("ops".to_owned()), delegate()] {
+        let token = token(&secret, &["10.0.0.0/8"], issuer).replaced(&secret.id, NOW + 5);
+        assert_eq!(ServiceToken::read(token.id(), &token.to_text()), Some(token.clone()));
+        let mut newer: Value = serde_json::from_str(&token.to_text()).unwrap();
+        newer["hours"] = json!("09:00-17:00");
+        let read = ServiceToken::read(token.id(), &newer.to_string()).unwrap();
+        let again: Value = serde_json::from_str(&read.to_text()).unwrap();
+        assert_eq!(again, newer);
+        newer["crit"] = json!(["hours"]);
+        assert_eq!(ServiceToken::read(token.id(), &newer.to_string()), None);
+    }
+}
+
+#[test]
+fn a_damaged_record_allows_nothing() {
+    let secret = NewSecret::random().unwrap();
+    let token = token(&secret, &[], delegate());
+    let good: Value = serde_json::from_str(&token.to_text()).unwrap();
+    for (field, bad) in [
+        ("name", json!("Renovate")),
+        ("sha256", json!("00")),
+        ("namespaces", json!([])),
+        ("permissions", json!([])),
+        ("permissions", json!(["download", "create_grant"])),
+        ("networks", json!(["10.0.0.1/8"])),
+        ("networks", json!("10.0.0.0/8")),
+        ("operator", json!("ops")),
+        ("delegate", json!("lead")),
+        ("delegate", Value::Null),
+        ("delegate_id", json!("x")),
+        ("created_at", json!("1")),
+        ("expires_at", Value::Null),
+        ("replaced_by", json!("x")),
+    ] {
+        let mut record = good.clone();
+        record[field] = bad;
+        assert_eq!(ServiceToken::read(token.id(), &record.to_string()), None, "{field}");
+    }
+    for text in ["", "{}", "[]", "null"] {
+        assert_eq!(ServiceToken::read(token.id(), text), None, "{text}");
+    }
+}
