@@ -271,8 +271,8 @@ impl Bearer {
 
     /// Decides whether the bearer has the permission on any namespace.
     pub fn has_anywhere(&self, permission: Permission) -> Result<(), Refusal> {
-        let (principal, unique_id) = (self.claims.principal(), self.claims.unique_id());
-        check_grants(principal, unique_id, &self.state, None, permission, self.now)
+        let (principal, shown) = (self.claims.principal(), self.claims.shown_id());
+        check_grants(principal, shown, &self.state, None, permission, self.now)
     }
 
     /// Returns what the bearer soon loses of a right that it has now.

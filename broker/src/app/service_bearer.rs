@@ -9,7 +9,7 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::PrincipalState;
 use stile_core::principal::Principal;
 use stile_core::service_token::{HeldToken, PresentedToken, TokenIssuer};
-use stile_core::token::Claims;
+use stile_core::token::{Claims, Holder};
 use stile_core::usage::day;
 use stile_store::StoreError;
 
@@ -105,11 +105,11 @@ async fn state(
 ) -> Result<Arc<PrincipalState>, StoreError> {
     match freshness {
         Freshness::Recent => {
-            broker.principal_cache.recent(principal, &broker.store, broker.clock.now()).await
+            let now = broker.clock.now();
+            broker.principal_cache.recent(&Holder::plain(principal.clone()), &broker.store, now).await
         }
         Freshness::Current => {
-            let principals =
-                std::iter::once(principal.clone()).chain(principal.aliases()).collect();
+            let principals = Holder::plain(principal.clone()).principals();
             Ok(Arc::new(broker.store.principal_state(principals).await?))
         }
     }

@@ -109,6 +109,8 @@ impl Claims {
             sub: service.principal,
             uid: None,
             rev: None,
+            trust: None,
+            via: Vec::new(),
             iat: service.issued_at,
             exp: service.expires_at,
             ns: service.namespaces,
