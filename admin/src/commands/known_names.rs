@@ -80,9 +80,9 @@ impl NewNames {
             let nearest = nearest_spelling(&account, accounts.iter(), ToString::to_string);
             NewName { nearest }
         });
-        // A grant to a whole account names only the account.
-        let of_account = matches!(grant.principal, Principal::Account(_));
-        let principal = (!of_account && !principals.contains(&grant.principal)).then(|| {
+        // A grant to a whole account names only the account, and one to a trust needs the trust.
+        let is_known = matches!(grant.principal, Principal::Account(_) | Principal::Trust(_));
+        let principal = (!is_known && !principals.contains(&grant.principal)).then(|| {
             // A permission set is not a mistyped role, and its name has another form.
             let single = grant.principal.is_caller();
             let others = principals
@@ -180,7 +180,9 @@ pub(super) fn notices_of_plan<'a>(
                     format!("nothing in the store mentions the account `{account}`{nearest}")
                 });
             }
-        } else if !matches!(who, Principal::Account(_)) && !principals.contains(who) {
+        } else if !matches!(who, Principal::Account(_) | Principal::Trust(_))
+            && !principals.contains(who)
+        {
             add(who.to_string(), &|| {
                 let single = who.is_caller();
                 let is_like =
