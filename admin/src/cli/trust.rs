@@ -16,7 +16,7 @@ pub(crate) enum TrustVerb {
     /// It does not change an existing trust: an identical one is `unchanged`, with exit code 0, and a
     /// different one is an error; use `update` for that.
     ///
-    /// At a public issuer, everybody can get a JWT. So a `--claim` must say whose it is, such as
+    /// At a public issuer, everyone can get a JWT. So a `--claim` must say whose it is, such as
     /// `repository_id` for GitHub Actions and `project_id` for GitLab. Prefer ids to names, which
     /// another owner can have later.
     ///

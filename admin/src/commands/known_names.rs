@@ -80,9 +80,13 @@ impl NewNames {
             let nearest = nearest_spelling(&account, accounts.iter(), ToString::to_string);
             NewName { nearest }
         });
-        // A grant to a whole account names only the account, and a group has no name.
-        let of_account = matches!(grant.principal, Principal::Account(_) | Principal::AwsGroup(_));
-        let principal = (!of_account && !principals.contains(&grant.principal)).then(|| {
+        // A grant to a whole account names only the account, a group has no name, and a grant to a trust
+        // needs the trust.
+        let is_known = matches!(
+            grant.principal,
+            Principal::Account(_) | Principal::AwsGroup(_) | Principal::Trust(_)
+        );
+        let principal = (!is_known && !principals.contains(&grant.principal)).then(|| {
             // A permission set is not a mistyped role, and its name has another form.
             let single = grant.principal.is_caller();
             let others = principals
@@ -180,7 +184,10 @@ pub(super) fn notices_of_plan<'a>(
                     format!("nothing in the store mentions the account `{account}`{nearest}")
                 });
             }
-        } else if !matches!(who, Principal::Account(_) | Principal::AwsGroup(_))
+        } else if !matches!(
+            who,
+            Principal::Account(_) | Principal::AwsGroup(_) | Principal::Trust(_)
+        )
             && !principals.contains(who)
         {
             add(who.to_string(), &|| {

@@ -33,7 +33,7 @@ fn a_trust_that_believes_too_much_is_refused_and_the_reason_is_given() {
         ("create ci --issuer https://Git.corp.example --claim a=b".to_owned(), 2, "lower case"),
         ("create CI --issuer https://git.corp.example --claim a=b".to_owned(), 2, "lower-case"),
         (format!("{github} --claim ref=refs/heads/main"), 2, "add `--claim repository_id=ID`"),
-        (format!("{github} --claim-prefix repository=acme/*"), 2, "everybody can get a JWT of"),
+        (format!("{github} --claim-prefix repository=acme/*"), 2, "everyone can get a JWT of"),
         ("show ci".to_owned(), 1, "there is no trust `ci`"),
         ("update ci --claim a=b".to_owned(), 1, "there is no trust `ci`"),
         ("update ci".to_owned(), 2, "the update has no changes"),

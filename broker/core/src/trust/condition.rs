@@ -87,7 +87,7 @@ pub enum Rule {
     /// The claim is a text that begins so, and goes on with at least one character, and with neither
     /// `/` nor `:`.
     ///
-    /// Otherwise a prefix for one repository would also let in `ORG/REPO-OTHER/…` or another field of a
+    /// Otherwise a prefix for one repository would also accept `ORG/REPO-OTHER/…` or another field of a
     /// compound claim.
     Prefix(String),
     /// The claim is an array with this text, number or boolean in it.

@@ -10,7 +10,7 @@ const MAX_KEYS: usize = 50;
 
 /// The members of a JWK that are secret (RFC 7518, sections 6.2.2, 6.3.2 and 6.4.1).
 ///
-/// A set with one of them would give everybody who reads the store the key that signs JWTs.
+/// A set with one of them would give everyone who reads the store the key that signs JWTs.
 const SECRET: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// The reason why a text is not the public keys of an issuer.

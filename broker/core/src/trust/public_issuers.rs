@@ -1,10 +1,10 @@
-//! Issuers at which everybody can get a JWT, with the claims that say whose a JWT is.
+//! Issuers at which everyone can get a JWT, with the claims that say whose a JWT is.
 
 use super::{Condition, IssuerUrl, Rule};
 
 /// An issuer that signs JWTs for strangers.
 ///
-/// Without a condition on an owner, a trust in it lets in the jobs of everybody who has an account
+/// Without a condition on an owner, a trust in it accepts the jobs of everyone who has an account
 /// there.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PublicIssuer {
@@ -107,7 +107,7 @@ impl PublicIssuer {
 
     /// Returns what the conditions say of the owner of a JWT.
     ///
-    /// A prefix never says it: everybody can take a name that begins so.
+    /// A prefix never says it: everyone can take a name that begins so.
     pub fn owner_in(&self, conditions: &[Condition]) -> NamedOwner {
         let one_of = |claims: &[&str]| {
             conditions.iter().any(|condition| match condition.rule {

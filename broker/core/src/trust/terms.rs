@@ -45,9 +45,9 @@ pub enum TermsError {
     /// Two conditions are on one claim, and at most one of them can be met, or one is idle.
     #[error("two conditions are on the claim `{0}`")]
     SameClaim(String),
-    /// Everybody can get a JWT of the issuer, and no condition says whose it is.
+    /// Everyone can get a JWT of the issuer, and no condition says whose it is.
     #[error(
-        "everybody can get a JWT of {}, so a condition must say whose it is: one of {}",
+        "everyone can get a JWT of {}, so a condition must say whose it is: one of {}",
         .0.name, listed(.0)
     )]
     NoOwner(&'static PublicIssuer),
@@ -209,7 +209,7 @@ mod tests {
     const GITHUB: &str = "https://token.actions.githubusercontent.com";
 
     #[test]
-    fn a_trust_that_believes_everybody_is_refused() {
+    fn a_trust_that_believes_everyone_is_refused() {
         assert_eq!(terms(OWN, &[]).check(), Err(TermsError::NoCondition));
         let many: Vec<_> = (0..21).map(|n| equals(&format!("c{n}=x"))).collect();
         assert_eq!(terms(OWN, &many).check(), Err(TermsError::TooManyConditions));
@@ -218,7 +218,7 @@ mod tests {
         let refused = github(&[equals("ref=refs/heads/main")]).unwrap_err();
         assert!(
             refused.to_string().starts_with(
-                "everybody can get a JWT of GitHub Actions, so a condition must say whose it is: \
+                "everyone can get a JWT of GitHub Actions, so a condition must say whose it is: \
                  one of `repository_id`, "
             ),
             "{refused}"
