@@ -187,8 +187,7 @@ pub(super) fn notices_of_plan<'a>(
         } else if !matches!(
             who,
             Principal::Account(_) | Principal::AwsGroup(_) | Principal::Trust(_)
-        )
-            && !principals.contains(who)
+        ) && !principals.contains(who)
         {
             add(who.to_string(), &|| {
                 let single = who.is_caller();

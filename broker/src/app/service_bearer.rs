@@ -106,7 +106,10 @@ async fn state(
     match freshness {
         Freshness::Recent => {
             let now = broker.clock.now();
-            broker.principal_cache.recent(&Holder::plain(principal.clone()), &broker.store, now).await
+            broker
+                .principal_cache
+                .recent(&Holder::plain(principal.clone()), &broker.store, now)
+                .await
         }
         Freshness::Current => {
             let principals = Holder::plain(principal.clone()).principals();

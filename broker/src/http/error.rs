@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use stile_protocol::reply::{ErrorCode, ErrorReply};
@@ -182,7 +182,9 @@ pub async fn render_errors(
     next: Next,
 ) -> Response {
     let id = request.extensions().get::<RequestId>().copied();
-    let is_oauth = shape == ErrorShape::Exchange && is_form(request.headers());
+    let is_oauth = shape == ErrorShape::Exchange
+        && request.method() == Method::POST
+        && is_form(request.headers());
     let response = next.run(request).await;
     let Some(error) = response.extensions().get::<ApiError>().cloned() else { return response };
     let (mut parts, _) = response.into_parts();

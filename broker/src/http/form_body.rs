@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use stile_protocol::reply::ErrorCode;
 use stile_protocol::token_exchange::MAX_FORM;
 use url::form_urlencoded;
@@ -30,6 +30,12 @@ impl Form {
             return Err(ApiError::new(
                 ErrorCode::UnsupportedMediaType,
                 "the form must not have a `Content-Encoding`",
+            ));
+        }
+        if !is_utf8(&parts.headers) {
+            return Err(ApiError::new(
+                ErrorCode::UnsupportedMediaType,
+                "the form must be in UTF-8",
             ));
         }
         let bytes = collect(body, MAX_FORM).await?;
@@ -65,6 +71,16 @@ impl Form {
         let at = self.parameters.iter().position(|(known, _)| known == name)?;
         Some(self.parameters.swap_remove(at).1)
     }
+}
+
+/// Returns whether the content type names no other encoding than UTF-8.
+fn is_utf8(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let parameters = kind.unwrap_or_default().split(';').skip(1).map(str::trim);
+    parameters.filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+        !name.eq_ignore_ascii_case("charset")
+            || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+    })
 }
 
 fn invalid(message: &str) -> ApiError {

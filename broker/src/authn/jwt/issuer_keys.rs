@@ -7,6 +7,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use stile_core::trust::IssuerUrl;
+use tokio::sync::Semaphore;
 
 use super::issuer_client::{IssuerClient, IssuerError};
 use super::key_set::KeySet;
@@ -27,6 +28,12 @@ const AFTER_FAILURE: i64 = 10;
 /// issuer.
 const SERVE_STALE: i64 = 24 * 3600;
 
+/// The number of exchanges that wait for one issuer.
+///
+/// They hold permits that signed requests need, too. Without it, garbage for an issuer that hangs
+/// would keep callers of AWS from signing in.
+const WAITING: usize = 256;
+
 /// The keys of all issuers that a trust names.
 #[derive(Debug)]
 pub struct IssuerKeys {
@@ -36,11 +43,23 @@ pub struct IssuerKeys {
 }
 
 /// What is known of one issuer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Issuer {
     known: Mutex<Option<Known>>,
     /// The holder asks the issuer.
     turn: SharedFailureMutex<Option<Attempt>>,
+    /// The permits of those who wait for the turn.
+    waiting: Semaphore,
+}
+
+impl Default for Issuer {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            turn: SharedFailureMutex::default(),
+            waiting: Semaphore::new(WAITING),
+        }
+    }
 }
 
 /// The keys of an issuer.
@@ -111,9 +130,15 @@ impl IssuerKeys {
             let Some(turn) = entry.turn.try_lock() else { return Ok(Some(known.keys)) };
             return match self.refresh(issuer, &entry, turn, now).await {
                 Ok(keys) => Ok(Some(keys).filter(|keys| keys.has(key_id))),
-                Err(_) => Ok(Some(known.keys)),
+                Err(error) if error.is_down() => Ok(Some(known.keys)),
+                // The issuer answers, and has no such keys any more. It may have withdrawn them.
+                Err(error) => {
+                    entry.forget();
+                    Err(error)
+                }
             };
         }
+        let _waits = entry.waiting.try_acquire().map_err(|_| IssuerError::JustFailed)?;
         let turn = entry.turn.lock().await;
         if turn.failed_while_waiting() {
             return Err(IssuerError::JustFailed);
@@ -140,7 +165,9 @@ impl IssuerKeys {
         mut turn: SharedFailureGuard<'_, Option<Attempt>>,
         now: i64,
     ) -> Result<Arc<KeySet>, IssuerError> {
-        if turn.is_some_and(|last| last.failed && last.is_within(AFTER_FAILURE, now)) {
+        // With keys, the next attempt can wait as long as for an unknown key id.
+        let pause = if entry.known().is_some() { REFRESH_EVERY } else { AFTER_FAILURE };
+        if turn.is_some_and(|last| last.failed && last.is_within(pause, now)) {
             return Err(IssuerError::JustFailed);
         }
         // A request that its client gives up counts as failed.
@@ -178,6 +205,10 @@ impl IssuerKeys {
 impl Issuer {
     fn known(&self) -> Option<Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn forget(&self) {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn remember(&self, known: Known) {

@@ -97,10 +97,6 @@ pub fn find_trust<'a>(
     })?;
     keep(&mut found, JwtRefusal::OtherAudience, |trust| is_for(jwt, trust, host))?;
     check_times(jwt, issued_from, now)?;
-    keep(&mut found, JwtRefusal::TooOld, |trust| {
-        let age = now.saturating_sub(jwt.unverified_issued_at);
-        age <= trust.max_age.saturating_add(LEEWAY)
-    })?;
     keep(&mut found, JwtRefusal::OtherClaims, |trust| {
         let unmet = trust.unmet(&jwt.unverified_claims);
         // The caller may be anyone, so only the log says which claim it is, and never its value.
@@ -109,6 +105,11 @@ pub fn find_trust<'a>(
             tracing::debug!(trust, claim, "a JWT does not meet a condition of a trust");
         }
         unmet.is_none()
+    })?;
+    // After the claims, so that the age which another trust allows hides no reason.
+    keep(&mut found, JwtRefusal::TooOld, |trust| {
+        let age = now.saturating_sub(jwt.unverified_issued_at);
+        age <= trust.max_age.saturating_add(LEEWAY)
     })?;
     keep_callers_of_aws(&mut found, jwt)?;
     match found[..] {

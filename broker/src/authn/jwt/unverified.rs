@@ -122,6 +122,12 @@ impl UnverifiedJwt {
             None => None,
             Some(_) => Some(time("nbf").ok_or(MalformedJwt("`nbf` is not a whole number"))?),
         };
+        let issued_at = time("iat").ok_or(MalformedJwt("`iat` is not a whole number"))?;
+        let expires_at = time("exp").ok_or(MalformedJwt("`exp` is not a whole number"))?;
+        // With the leeway on both ends, such a JWT would be good for two minutes.
+        if expires_at <= issued_at {
+            return malformed("`exp` is not after `iat`");
+        }
         Ok(Self {
             signed: signed.to_owned(),
             signature: signature.to_owned().into(),
@@ -130,10 +136,9 @@ impl UnverifiedJwt {
             unverified_issuer: text("iss", "`iss` is not a printable text of 1 to 1024 bytes")?,
             unverified_subject: text("sub", "`sub` is not a printable text of 1 to 1024 bytes")?,
             unverified_audiences,
-            unverified_issued_at: time("iat").ok_or(MalformedJwt("`iat` is not a whole number"))?,
+            unverified_issued_at: issued_at,
             unverified_not_before,
-            unverified_expires_at: time("exp")
-                .ok_or(MalformedJwt("`exp` is not a whole number"))?,
+            unverified_expires_at: expires_at,
             unverified_id,
             unverified_claims: claims,
         })
