@@ -211,6 +211,7 @@ mod tests {
             audience: None,
             conditions: vec![Condition::equals(condition).unwrap()],
             max_age: DEFAULT_MAX_AGE,
+            aws: None,
             keys: None,
             created_by: String::new(),
             created_at: 0,
