@@ -103,7 +103,7 @@ impl OfAccount {
     }
 
     async fn status(&self, token: &str) -> u16 {
-        self.test.get("/v1/modules/acme/vpc/aws/versions", token).await.status
+        self.test.get("/v1/modules/acme/vpc/aws/versions", token).await.status.as_u16()
     }
 }
 
