@@ -139,12 +139,8 @@ async fn an_exchange_that_was_late_leaves_a_pin_that_only_an_operator_removes() 
     let old = test.trust("ci").await;
     test.delete_trust("ci").await;
     // The exchange read the trust before it was deleted.
-    let late = test.store().as_operator().claim(
-        [7; 32],
-        test.time(),
-        Some((ci(), old.id.clone())),
-        test.time(),
-    );
+    let (operator, now) = (test.store().as_operator(), test.time());
+    let late = operator.claim([7; 32], now, Some((ci(), old.id.clone())), now);
     assert!(matches!(late.await.unwrap(), SingleUseOutcome::Recorded(_)));
     let new = test.trust("ci").await;
     assert_eq!(grant_ci(&test).await, Created::PinnedOtherwise(Pin::Pinned(old.id)));
