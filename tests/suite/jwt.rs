@@ -209,7 +209,7 @@ async fn a_refused_scope_does_not_use_the_jwt() {
 #[tokio::test]
 async fn two_trusts_that_believe_a_jwt_are_an_ambiguity_until_the_request_chooses_one() {
     let Some((test, issuer, key)) = started().await else { return };
-    test.trust("release", &issuer.url(), &["environment=release"]).await;
+    test.trust_in("release", &issuer.url(), &["environment=release"]).await;
     test.grant("oidc:release", "acme", &[Download, Upload]).await;
     let both = json!({ "repository_id": "74", "environment": "release" });
     let jwt = test.jwt(&issuer, both).signed(&key);

@@ -18,7 +18,7 @@ async fn started() -> (TestBroker, Issuer, SigningKey) {
 }
 
 async fn trust(test: &TestBroker, issuer: &Issuer) {
-    test.trust("ci", &issuer.url(), &["repository_id=74"]).await;
+    test.trust_in("ci", &issuer.url(), &["repository_id=74"]).await;
     test.grant("oidc:ci", "acme", &[Download]).await;
 }
 
@@ -125,7 +125,7 @@ async fn only_an_allowed_issuer_may_be_at_an_address_that_is_not_public() {
 
         // An address in the place of a name, which no resolver is asked about.
         let (by_address, url) = ("by-address", issuer.loopback_url());
-        test.trust(by_address, &url, &["repository_id=74"]).await;
+        test.trust_in(by_address, &url, &["repository_id=74"]).await;
         test.advance(10);
         let jwt = test.jwt(&issuer, json!({ "repository_id": "74" })).with("iss", url).signed(&key);
         assert_eq!(test.exchange_jwt(&jwt).await.error(), "503 issuer_unavailable");

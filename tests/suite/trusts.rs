@@ -139,9 +139,9 @@ async fn an_exchange_that_was_late_leaves_a_pin_that_only_an_operator_removes() 
     let old = test.trust("ci").await;
     test.delete_trust("ci").await;
     // The exchange read the trust before it was deleted.
-    let (store, pin_of_old) = (test.store().as_operator(), Some((ci(), old.id.clone())));
-    let late = store.claim([7; 32], test.time(), pin_of_old, test.time()).await.unwrap();
-    assert!(matches!(late, SingleUseOutcome::Recorded(_)));
+    let (operator, now) = (test.store().as_operator(), test.time());
+    let late = operator.claim([7; 32], now, Some((ci(), old.id.clone())), now);
+    assert!(matches!(late.await.unwrap(), SingleUseOutcome::Recorded(_)));
     let new = test.trust("ci").await;
     assert_eq!(grant_ci(&test).await, Created::PinnedOtherwise(Pin::Pinned(old.id)));
     assert!(test.store().as_operator().unpin(ci()).await.unwrap());
