@@ -13,7 +13,9 @@ pub mod operator;
 mod prepared;
 pub mod reply;
 pub mod served;
+pub mod signed_jwts;
 pub mod test_clock;
+
 pub mod with_buckets;
 
 use std::net::Ipv4Addr;
