@@ -165,7 +165,7 @@ async fn form_to(target: &str, jwt: &str, more: &[(&str, &str)]) -> Sent {
 }
 
 #[tokio::test]
-async fn a_deleted_trust_that_another_issuer_gets_anew_has_nothing_of_the_old_one() {
+async fn a_new_trust_of_an_old_name_at_another_issuer_has_nothing_of_the_old_one() {
     let shows = "a new trust of an old name has nothing";
     let Some(stage) = JwtStage::start(super::BACKEND, shows).await else { return };
     let old = stage.token(&stage.jwt()).await;
