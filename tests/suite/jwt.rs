@@ -2,12 +2,18 @@
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use stile_core::identity::SingleUse;
 use stile_protocol::names::Permission::{Download, Upload};
+use stile_store::SingleUseOutcome;
 use stile_tests::broker::issuers::terms;
 use stile_tests::broker::{NOW, TestBroker};
 use stile_tests::issuer::jwt::{signed, signing_input, with_signature};
 use stile_tests::issuer::signing_key::SigningKey;
 use stile_tests::issuer::{DISCOVERY, Issuer, KEYS};
+use stile_tests::lambda::events::{Sent, Shape};
+use url::form_urlencoded;
+
+use crate::lambda::answer;
 
 /// Starts a broker with a trust `ci` in the issuer, which has a grant on `acme`.
 async fn started() -> Option<(TestBroker, Issuer, SigningKey)> {
@@ -297,4 +303,72 @@ async fn every_allowed_algorithm_and_the_keys_of_a_trust_verify() {
     let strange = SigningKey::new("k1", "ES256");
     let jwt = jwt.with("jti", "other").signed(&strange);
     assert_eq!(test.exchange_jwt(&jwt).await.error(), "401 jwt_bad_signature");
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_no_jwt_is_used() {
+    let Some((test, issuer, key)) = started().await else { return };
+    let first = test.jwt(&issuer, of_repository()).signed(&key);
+    assert_eq!(test.exchange_jwt(&first).await.status, 200);
+    test.break_store();
+    let jwt = test.jwt(&issuer, of_repository()).signed(&key);
+    let reply = test.exchange_jwt(&jwt).await;
+    assert!(reply.status == 503 && !reply.header("retry-after").is_empty(), "{}", reply.text());
+    assert_eq!(reply.json()["error"], "temporarily_unavailable");
+    test.repair_store();
+    assert_eq!(test.exchange_jwt(&jwt).await.status, 200, "the same JWT");
+}
+
+#[tokio::test]
+async fn a_jwt_mints_the_same_behind_every_gateway_of_a_function() {
+    let Some((test, issuer, key)) = started().await else { return };
+    let function = test.function(None, None);
+    for shape in Shape::ALL {
+        let jwt = test.jwt(&issuer, of_repository()).signed(&key);
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([
+                ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+                ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
+                ("subject_token", &jwt),
+            ])
+            .finish();
+        let sent = Sent::new("POST", "/v1/token").body("application/x-www-form-urlencoded", form);
+        let reply = shape.reply(&answer(&function, &shape.event(&sent)).await.unwrap());
+        assert_eq!(reply.json()["principal"], "oidc:ci", "{shape:?}: {}", reply.text());
+        let reply = shape.reply(&answer(&function, &shape.event(&sent)).await.unwrap());
+        assert_eq!(reply.error(), "401 jwt_replayed", "{shape:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_refusal_has_a_part_of_the_jwt() {
+    let Some((test, issuer, key)) = started().await else { return };
+    let good = test.jwt(&issuer, of_repository());
+    let used = good.signed(&key);
+    assert_eq!(test.exchange_jwt(&used).await.status, 200);
+    let expired = good.clone().with("exp", NOW - 100).with("jti", "a").signed(&key);
+    let strange = good.clone().with("jti", "b").signed(&SigningKey::new("k1", "ES256"));
+    let malformed = good.clone().header("typ", "at+jwt").signed(&key);
+    for jwt in [used, expired, strange, malformed] {
+        let reply = test.exchange_jwt(&jwt).await;
+        assert!(reply.status.is_client_error(), "{}", reply.text());
+        for part in jwt.split('.') {
+            assert!(!reply.text().contains(part), "{}", reply.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_known_digest_of_two_rejects_both_and_records_neither() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let record = async |digest: u8, named: Option<u8>| {
+        let named = named.map(|named| [named; 32]);
+        let single_use = SingleUse::Record { digest: [digest; 32], named, keep_until: NOW + 60 };
+        test.store().record(single_use, None, NOW).await.unwrap()
+    };
+    assert!(matches!(record(1, Some(2)).await, SingleUseOutcome::Recorded(_)));
+    assert!(matches!(record(3, Some(2)).await, SingleUseOutcome::Replayed));
+    assert!(matches!(record(1, Some(4)).await, SingleUseOutcome::Replayed));
+    assert!(matches!(record(2, None).await, SingleUseOutcome::Replayed));
+    assert!(matches!(record(3, Some(4)).await, SingleUseOutcome::Recorded(_)), "neither was");
 }

@@ -53,7 +53,8 @@ impl ApiError {
             ),
             JwtRefusal::OtherClaims => (
                 ErrorCode::JwtNotTrusted,
-                "compare the claims of the JWT with `stile-admin trust show NAME`".to_owned(),
+                "compare the claims of the JWT with `stile-admin trust show NAME`; with `--log debug`, the broker's log names the claim"
+                    .to_owned(),
             ),
             JwtRefusal::Ambiguous => (
                 ErrorCode::AmbiguousTrust,

@@ -99,7 +99,13 @@ pub fn find_trust<'a>(
         age <= trust.max_age.saturating_add(LEEWAY)
     })?;
     keep(&mut found, JwtRefusal::OtherClaims, |trust| {
-        trust.unmet(&jwt.unverified_claims).is_none()
+        let unmet = trust.unmet(&jwt.unverified_claims);
+        // The caller may be anyone, so only the log says which claim it is, and never its value.
+        if let Some(condition) = unmet {
+            let (trust, claim) = (trust.name.as_str(), condition.path.as_str());
+            tracing::debug!(trust, claim, "a JWT does not meet a condition of a trust");
+        }
+        unmet.is_none()
     })?;
     match found[..] {
         [trust] => Ok(trust),
