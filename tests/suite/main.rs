@@ -45,6 +45,7 @@ mod grants_races;
 mod helper;
 mod host;
 mod infra;
+mod jwt_flood;
 mod jwt_issuers;
 mod kills;
 mod kills_aim;

@@ -47,6 +47,10 @@ mod grants_raise;
 mod helper_in_ci;
 #[path = "jwt.rs"]
 mod jwt;
+#[path = "jwt_keys.rs"]
+mod jwt_keys;
+#[path = "jwts.rs"]
+mod jwts;
 #[path = "kept_events.rs"]
 mod kept_events;
 #[path = "kept_events_damaged.rs"]

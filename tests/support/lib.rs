@@ -9,6 +9,7 @@
 //! | [`process`] | the three programs, child processes, home folders and Python environments |
 //! | [`broker`] | the real broker in the process of a test, in memory or over TLS, and its log |
 //! | [`between`] | a layer in front of the broker that holds, answers or cuts one request |
+//! | [`jwt`] | JWTs that other libraries sign, and an issuer over HTTPS on loopback |
 //! | [`lambda`] | the runtime API of Lambda, gateway events, and a function URL |
 //! | [`terraform`] | the real Terraform, its AWS provider, and the state backend module |
 //! | [`provider`] | providers: their files, the keys of their publishers, GnuPG, and publishers over HTTP |
@@ -46,6 +47,7 @@ pub mod dev_ca;
 pub mod git_server;
 pub mod github_actions;
 pub mod issuer;
+pub mod jwt;
 pub mod lambda;
 pub mod many_modules;
 pub mod permissions;

@@ -9,6 +9,7 @@ use stile_protocol::region::{REGIONS, Region};
 use stile_tests::broker::journal::{Journal, Logged};
 use stile_tests::broker::operator::AsOperator as _;
 use stile_tests::broker::{Backend, HOST, Place, Reply, TestBroker, deploy, module_zip, role};
+use stile_tests::jwt::issuer::Issuers;
 use stile_tests::sts::identity::Identity;
 use stile_tests::sts::local::Seen;
 
@@ -64,6 +65,15 @@ impl Ground {
             test.set_time(seconds(now));
         }
         Some(Self::warm(test, journal).await)
+    }
+
+    /// Starts a broker that reads the keys of these issuers.
+    pub(super) async fn believing(backend: Backend, issuers: &Issuers) -> Self {
+        let journal = Journal::start();
+        let place = Place::new(backend).await.expect("the suite checked the tools before");
+        let regions: Vec<&'static Region> = REGIONS.iter().collect();
+        let test = TestBroker::start_at(HOST, 3600, place, &regions).with_issuers(issuers);
+        Self::warm(test, journal).await
     }
 
     /// Starts a broker with the default configuration.
@@ -217,7 +227,9 @@ impl Outcome {
             }
         }
         let mut given: Vec<String> = secrets.to_vec();
-        given.extend(self.reply.json()["token"].as_str().map(str::to_owned));
+        for field in ["token", "access_token"] {
+            given.extend(self.reply.json()[field].as_str().map(str::to_owned));
+        }
         given.extend(
             ["stile_v4.local.", "X-Amz-", "x-amz-", "AWS4-HMAC", "Bearer ", "&signature="]
                 .map(str::to_owned),

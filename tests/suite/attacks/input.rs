@@ -258,7 +258,7 @@ fn answer(sts: &Sts, values: &Values) -> Answer {
     }
 }
 
-fn encoded(text: &str, encoding: Encoding) -> Vec<u8> {
+pub(super) fn encoded(text: &str, encoding: Encoding) -> Vec<u8> {
     match encoding {
         Encoding::Utf8 => text.as_bytes().to_vec(),
         Encoding::Utf16le => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),

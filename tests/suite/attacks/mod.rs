@@ -9,6 +9,7 @@ mod file;
 mod forge;
 mod ground;
 mod input;
+pub(crate) mod jwt;
 mod shown;
 mod text;
 

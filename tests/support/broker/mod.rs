@@ -14,6 +14,7 @@ mod prepared;
 pub mod reply;
 pub mod served;
 pub mod service_tokens;
+pub mod signed_jwts;
 pub mod test_clock;
 pub mod trusts;
 pub mod with_buckets;

@@ -1,5 +1,5 @@
 //! Installs Node packages in the target folder, once from their lock file: those of the examples,
-//! and Renovate.
+//! Renovate, and a signer of JWTs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,13 @@ pub fn packages() -> Option<(PathBuf, PathBuf)> {
 pub fn renovate() -> Option<(PathBuf, PathBuf)> {
     let (node, folder) = installed("renovate", "renovate")?;
     Some((node, folder.join("node_modules/renovate")))
+}
+
+/// Returns the Node program, and a folder in which a script finds `jose`, which signs JWTs.
+///
+/// It returns `None` without `node` or `npm`, and if npm cannot install it.
+pub(crate) fn jose() -> Option<(PathBuf, PathBuf)> {
+    installed("jose-packages", "jwt")
 }
 
 /// Returns the Node program, and the folder of that name with the packages of a fixture.
