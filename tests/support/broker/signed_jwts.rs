@@ -31,7 +31,7 @@ impl TestBroker {
             lookup,
             |address| address.is_loopback(),
             &[],
-            issuers.authority(),
+            (issuers.authority(), issuers.port()),
             Some(limit),
             self.store().calls().clone(),
         );
@@ -60,13 +60,14 @@ impl TestBroker {
 
     /// Replaces what a trust believes, which must exist.
     pub async fn believe_instead(&self, name: &str, terms: TrustTerms) {
-        let TrustTerms { issuer, audience, conditions, max_age, keys } = terms;
+        let TrustTerms { issuer, audience, conditions, max_age, keys, aws: _ } = terms;
         let change = TrustChange {
             issuer: Some(issuer),
             audience: Some(audience),
             conditions: Some(conditions),
             max_age: Some(max_age),
             keys: Some(keys),
+            without_pin: None,
         };
         let (access, kept) = (operator(), kept(self.time()));
         let updated =

@@ -104,6 +104,7 @@ pub fn terms(issuer: IssuerUrl, conditions: &[&str]) -> TrustTerms {
         conditions: conditions.iter().map(|text| Condition::equals(text).unwrap()).collect(),
         max_age: DEFAULT_MAX_AGE,
         keys: None,
+        aws: None,
     }
 }
 

@@ -49,6 +49,7 @@ fn issuer_state(grants: &[(&str, &[Permission])]) -> PrincipalState {
     PrincipalState {
         grants: grants.iter().map(grant).collect(),
         pin: Pin::Pinned(UniqueId::parse(ISSUER_ID).unwrap()),
+        trust: None,
         revoked: None,
         revoked_tokens: HashSet::new(),
         keyring: KeyringSummary::default(),

@@ -166,7 +166,8 @@ impl IssuerKeys {
         now: i64,
     ) -> Result<Arc<KeySet>, IssuerError> {
         // With keys, the next attempt can wait as long as for an unknown key id.
-        let pause = if entry.known().is_some() { REFRESH_EVERY } else { AFTER_FAILURE };
+        let serves = entry.known().is_some_and(|known| known.serves(now));
+        let pause = if serves { REFRESH_EVERY } else { AFTER_FAILURE };
         if turn.is_some_and(|last| last.failed && last.is_within(pause, now)) {
             return Err(IssuerError::JustFailed);
         }

@@ -205,6 +205,7 @@ impl Trust {
             conditions: equals.chain(prefix).chain(contains).map(Result::unwrap).collect(),
             max_age: self.max_age.unwrap_or(DEFAULT_MAX_AGE),
             keys: None,
+            aws: None,
         }
     }
 }
