@@ -24,7 +24,7 @@ check: ## check formatting, lints, documentation, licences and known vulnerabili
 package: ## build the Lambda function as a zip for x86-64, and for arm64 if its Rust target is installed
 	tests/package
 
-mutations: ## break a copy of the source in twenty-four places, and check that a test fails for each; takes some minutes, and `test` does not include it
+mutations: ## break a copy of the source in twenty-six places, and check that a test fails for each; takes some minutes, and `test` does not include it
 	tests/mutations/run
 
 soak: ## run the released broker under good and bad requests at once; MINUTES=10
