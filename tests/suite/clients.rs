@@ -318,7 +318,7 @@ async fn renovate_finds_a_newer_version_with_a_service_token_until_it_is_revoked
     let stage = Stage::start().await;
     let issued = stage.served.test.issue("renovate", &["acme"], &[Download]).await;
     let rules = serde_json::json!([{
-        "matchHost": HOST, "hostType": "terraform-module", "token": issued.token,
+        "matchHost": HOST, "token": issued.token,
     }]);
     let script = format!("export RENOVATE_HOST_RULES='{rules}'\n{RENOVATE}");
     let with = renovate(&stage, &node, &tool, &script).await;

@@ -16,12 +16,15 @@ use stile_store::{
     Leased, ListedGrants, NewGrant, StoreError, StoreErrorKind, Updated,
 };
 
-use super::grant_create::OF_AWS;
 use super::grant_text::GrantLine;
 use super::{OpenStore, event, record};
 use crate::error::CommandError;
 use crate::grant_file::{Change, WantedGrant};
 use crate::output::notice;
+
+/// Why a trust in AWS has no grants.
+pub(super) const OF_AWS: &str =
+    "the trust believes callers of AWS, which have their own principals, so its name has no grants";
 
 /// The time between two attempts to take a lease that another program holds.
 const BETWEEN: Duration = Duration::from_millis(500);

@@ -5,6 +5,7 @@ use stile_core::grants::{GrantNamespace, MAX_GRANTS, Pin};
 use stile_core::principal::{AwsPrincipal, Principal, parse_typed};
 use stile_store::{Created, NewGrant};
 
+use super::grant_backend::OF_AWS;
 use super::grant_text::{
     GrantLine, concrete, expiry, expiry_with_past, grantable, namespace, unique_id, with_status,
 };
@@ -137,10 +138,6 @@ async fn create_in_store(
         .hint("create a grant on `*`, which means all namespaces")),
     }
 }
-
-/// Why a trust in AWS has no grants.
-pub(super) const OF_AWS: &str =
-    "the trust believes callers of AWS, which have their own principals, so its name has no grants";
 
 /// Refuses a tag that counts in every account, unless the operator confirmed exactly that.
 fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {

@@ -5,6 +5,7 @@
 //! authorises a bearer's change of the grants of others.
 
 #[cfg(test)]
+#[path = "tests/aws_callers.rs"]
 mod aws_callers;
 mod decide;
 mod delegated;

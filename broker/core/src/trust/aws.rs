@@ -225,14 +225,14 @@ impl AwsCaller {
             AwsGroupKind::Organization(id) => self.org.as_ref() == Some(id),
             AwsGroupKind::Unit(path) => self.is_in_unit(path),
             AwsGroupKind::Tag { scope, key, value } => {
-                let in_scope = match scope {
+                let is_scoped = match scope {
                     TagScope::AnyAccount => true,
                     TagScope::Account(partition, account) => {
                         (*partition, account) == (self.arn.partition, &self.arn.account)
                     }
                     TagScope::Unit(path) => self.is_in_unit(path),
                 };
-                in_scope && self.tags.iter().any(|(known, has)| (known, has) == (key, value))
+                is_scoped && self.tags.iter().any(|(known, has)| (known, has) == (key, value))
             }
         }
     }
