@@ -86,7 +86,8 @@ pub(crate) enum GrantVerb {
     /// FILE is TOML, or JSON if its name ends with `.json`; `-` is standard input. It owns the
     /// namespaces in its `owns`: the grants on these, and no others. `+` is a grant to create, `~`
     /// one to change, `-` one to delete, and `?` one that this program cannot read. A grant that has
-    /// ended and is not in the file stays, unless it is in the way of a new one.
+    /// ended and is not in the file stays, unless it is in the way of a new one. Grants of services
+    /// (`service:NAME`) belong to their tokens: a file has none, and they stay.
     ///
     /// With `--registry-host`, the file or `--namespace` must name the namespaces, and you may change
     /// grants on each of them.
@@ -98,7 +99,8 @@ pub(crate) enum GrantVerb {
     /// It shows the plan, and asks on a terminal. It creates and widens grants first, and then
     /// narrows and deletes. It changes a grant only if the grant is still as planned. You can repeat
     /// the command, also after it was killed. If two run at once, the second waits for the first.
-    /// It refuses to delete very many grants without `--allow-deletes`.
+    /// It refuses to delete very many grants without `--allow-deletes`. Grants of services
+    /// (`service:NAME`) stay as they are.
     ///
     /// With `--registry-host`, no run waits for another. It narrows and deletes nothing if it sees that
     /// others change grants at the same time, and exits with 1.
@@ -107,8 +109,8 @@ pub(crate) enum GrantVerb {
     Apply(GrantApply),
     /// Print the grants as a file, for `plan` and `apply`
     ///
-    /// The file owns the namespaces that you name, or else every grant. It has no pins, and no
-    /// grants that have ended. With `--output json`, it is JSON. With `--registry-host`, name the
+    /// The file owns the namespaces that you name, or else every grant. It has no pins, no grants that
+    /// have ended, and no grants of services, which belong to their tokens. With `--output json`, it is JSON. With `--registry-host`, name the
     /// namespaces.
     ///
     /// Example: `stile-admin grant export --data /var/lib/stile --namespace acme > grants.toml`
