@@ -121,12 +121,13 @@ pub(crate) enum GrantVerb {
 pub(crate) struct PrincipalArgs {
     /// The ARN of the role or user
     ///
-    /// Required. `--principal` also accepts a permission set (`sso:111122223333/Admin`) or all roles and
-    /// users of an account (`account:111122223333`). With AWS's own JWTs only, it is an organization
+    /// Required. `--principal` also accepts a permission set (`sso:111122223333/Admin`), all roles and
+    /// users of an account (`account:111122223333`), a trust (`oidc:release-ci`) or a service
+    /// (`service:renovate`). With AWS's own JWTs only, it is an organization
     /// (`org:o-a1b2c3d4e5`), an organizational unit (`ou:o-a1b2c3d4e5/r-ab12/ou-ab12-11111111`) or a tag
     /// (`account:111122223333/tag:team=data`).
     /// Example: `--role-arn arn:aws:iam::111122223333:role/deploy`
-    #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
+    #[arg(long = "role-arn", visible_alias = "principal", value_name = "PRINCIPAL")]
     pub(crate) principal: String,
 
     /// Use a role of IAM Identity Center itself, not its permission set
@@ -328,7 +329,7 @@ pub(crate) struct GrantList {
     /// List only the grants of this principal
     ///
     /// Default: all principals. Example: `--principal arn:aws:iam::111122223333:role/deploy`
-    #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
+    #[arg(long, visible_alias = "role-arn", value_name = "PRINCIPAL")]
     pub(crate) principal: Option<String>,
 
     /// Use a role of IAM Identity Center itself, not its permission set
@@ -474,11 +475,21 @@ pub(crate) struct GrantApply {
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
-    /// Do not ask, and confirm grants on `*` and to whole accounts
+    /// Do not ask, and confirm grants on `*`, to whole accounts, and to organizations,
+    /// organizational units and tags
     ///
     /// Required without a terminal, and for such grants. Default: off. Example: `--yes`
     #[arg(long)]
     pub(crate) yes: bool,
+
+    /// Confirm new or changed grants to a tag that counts in every account that a trust believes
+    ///
+    /// An administrator of any of these accounts can set the tag. `--yes` does not confirm that.
+    /// Without the flag, a tag names an account (`account:111122223333/tag:team=data`) or an
+    /// organizational unit (`ou:o-a1b2c3d4e5/r-ab12/tag:team=data`).
+    /// Default: off. Example: `--any-account`
+    #[arg(long)]
+    pub(crate) any_account: bool,
 
     /// Allow so many deletions
     ///

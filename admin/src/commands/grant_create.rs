@@ -143,7 +143,11 @@ pub(super) const OF_AWS: &str =
     "the trust believes callers of AWS, which have their own principals, so its name has no grants";
 
 /// Refuses a tag that counts in every account, unless the operator confirmed exactly that.
-fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {
+///
+/// # Errors
+///
+/// A refusal, with the flag.
+pub(super) fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {
     match principal {
         Principal::AwsGroup(group) if group.is_any_account() && !confirmed => {
             let problem = format!(
