@@ -110,8 +110,8 @@ pub(crate) enum GrantVerb {
     /// Print the grants as a file, for `plan` and `apply`
     ///
     /// The file owns the namespaces that you name, or else every grant. It has no pins, no grants that
-    /// have ended, and no grants of services, which belong to their tokens. With `--output json`, it is JSON. With `--registry-host`, name the
-    /// namespaces.
+    /// have ended, and no grants of services, which belong to their tokens. With `--output json`, it is
+    /// JSON. With `--registry-host`, name the namespaces.
     ///
     /// Example: `stile-admin grant export --data /var/lib/stile --namespace acme > grants.toml`
     Export(GrantExport),
