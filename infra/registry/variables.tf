@@ -214,7 +214,7 @@ variable "vpc" {
 # Grants, tokens and regions.
 
 variable "grants" {
-  description = "Grants. The plan checks them, and `stile-admin grant apply` makes them from output `grants_file`: only the program writes grants (docs/decisions/0006). Each is on one of `owned_namespaces`, where `apply` deletes every grant that is not here. `expires` is a date such as `2027-01-31`, a time, or `never`."
+  description = "Grants. The plan checks them, and `stile-admin grant apply` makes them from output `grants_file`: only the program writes grants (docs/decisions/0006). Each is on one of `owned_namespaces`, where `apply` deletes every grant that is not here, except those of services. `expires` is a date such as `2027-01-31`, a time, or `never`."
   type = list(object({
     principal   = string
     namespace   = string
@@ -246,9 +246,14 @@ variable "grants" {
         can(regex("^sso:(aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:)?[0-9]{12}/[A-Za-z0-9+=,.@_-]{1,32}$", grant.principal)),
         can(regex("^account:(aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:)?[0-9]{12}$", grant.principal)),
         can(regex("^oidc:[a-z]([a-z0-9-]{0,62}[a-z0-9])?$", grant.principal)),
+        can(regex("^org:o-[a-z0-9]{10,32}$", grant.principal)),
+        can(regex("^ou:o-[a-z0-9]{10,32}/r-[a-z0-9]{4,32}(/ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}){0,5}$", grant.principal)),
+        # AWS sets tags whose key begins with aws: itself.
+        can(regex("^((account:(aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?:)?[0-9]{12}|ou:o-[a-z0-9]{10,32}/r-[a-z0-9]{4,32}(/ou-[a-z0-9]{4,32}-[a-z0-9]{8,32}){0,5})/)?tag:[A-Za-z0-9_.:+@-]{1,128}=[A-Za-z0-9_.:/=+@-]{1,256}$", grant.principal))
+        && !can(regex("(?i)^([^=]*/)?tag:aws:", grant.principal)),
       ])
     ])
-    error_message = "A grant's principal must be the ARN of a role or user, sso:ACCOUNT/PERMISSION_SET or account:ACCOUNT, these two perhaps with a partition before the account, or oidc:TRUST; a pattern is none."
+    error_message = "A grant's principal must be the ARN of a role or user, sso:ACCOUNT/PERMISSION_SET or account:ACCOUNT, these two perhaps with a partition before the account, oidc:TRUST, org:ORGANIZATION, ou:ORGANIZATION/ROOT/UNIT, or tag:KEY=VALUE, perhaps with account:ACCOUNT/ or ou:ORGANIZATION/ROOT/ before it; a pattern is none. The grants of a service belong to its tokens, so service:NAME is none either."
   }
 
   validation {
@@ -394,7 +399,7 @@ variable "regions" {
 }
 
 variable "private_issuers" {
-  description = "URLs of issuers of JWTs that can be at private addresses, such as `https://gitlab.corp.example`. The function must then be in a VPC that reaches them."
+  description = "URLs of issuers of JWTs that can be at private addresses, such as `https://gitlab.corp.example`. The function must then be in a VPC that reaches them, at port 443: its security group allows no other."
   type        = set(string)
   default     = []
   nullable    = false

@@ -100,7 +100,7 @@ async fn no_command_gives_a_service_rights_to_others() {
     let words = ["grant", "apply", "grants.toml", "--yes"];
     let ran = store.home.run(&program(ADMIN), &words).await;
     assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.words().contains("a grant of a service never has `create_grant`"), "{ran:?}");
+    assert!(ran.words().contains("a file has no grants of services"), "{ran:?}");
 }
 
 #[tokio::test]

@@ -86,7 +86,8 @@ pub(crate) enum GrantVerb {
     /// FILE is TOML, or JSON if its name ends with `.json`; `-` is standard input. It owns the
     /// namespaces in its `owns`: the grants on these, and no others. `+` is a grant to create, `~`
     /// one to change, `-` one to delete, and `?` one that this program cannot read. A grant that has
-    /// ended and is not in the file stays, unless it is in the way of a new one.
+    /// ended and is not in the file stays, unless it is in the way of a new one. Grants of services
+    /// (`service:NAME`) belong to their tokens: a file has none, and they stay.
     ///
     /// With `--registry-host`, the file or `--namespace` must name the namespaces, and you may change
     /// grants on each of them.
@@ -98,7 +99,8 @@ pub(crate) enum GrantVerb {
     /// It shows the plan, and asks on a terminal. It creates and widens grants first, and then
     /// narrows and deletes. It changes a grant only if the grant is still as planned. You can repeat
     /// the command, also after it was killed. If two run at once, the second waits for the first.
-    /// It refuses to delete very many grants without `--allow-deletes`.
+    /// It refuses to delete very many grants without `--allow-deletes`. Grants of services
+    /// (`service:NAME`) stay as they are.
     ///
     /// With `--registry-host`, no run waits for another. It narrows and deletes nothing if it sees that
     /// others change grants at the same time, and exits with 1.
@@ -107,9 +109,9 @@ pub(crate) enum GrantVerb {
     Apply(GrantApply),
     /// Print the grants as a file, for `plan` and `apply`
     ///
-    /// The file owns the namespaces that you name, or else every grant. It has no pins, and no
-    /// grants that have ended. With `--output json`, it is JSON. With `--registry-host`, name the
-    /// namespaces.
+    /// The file owns the namespaces that you name, or else every grant. It has no pins, no grants that
+    /// have ended, and no grants of services, which belong to their tokens. With `--output json`, it is
+    /// JSON. With `--registry-host`, name the namespaces.
     ///
     /// Example: `stile-admin grant export --data /var/lib/stile --namespace acme > grants.toml`
     Export(GrantExport),
@@ -119,12 +121,13 @@ pub(crate) enum GrantVerb {
 pub(crate) struct PrincipalArgs {
     /// The ARN of the role or user
     ///
-    /// Required. `--principal` also accepts a permission set (`sso:111122223333/Admin`) or all roles and
-    /// users of an account (`account:111122223333`). With AWS's own JWTs only, it is an organization
+    /// Required. `--principal` also accepts a permission set (`sso:111122223333/Admin`), all roles and
+    /// users of an account (`account:111122223333`), a trust (`oidc:release-ci`) or a service
+    /// (`service:renovate`). With AWS's own JWTs only, it is an organization
     /// (`org:o-a1b2c3d4e5`), an organizational unit (`ou:o-a1b2c3d4e5/r-ab12/ou-ab12-11111111`) or a tag
     /// (`account:111122223333/tag:team=data`).
     /// Example: `--role-arn arn:aws:iam::111122223333:role/deploy`
-    #[arg(long = "role-arn", visible_alias = "principal", value_name = "ARN")]
+    #[arg(long = "role-arn", visible_alias = "principal", value_name = "PRINCIPAL")]
     pub(crate) principal: String,
 
     /// Use a role of IAM Identity Center itself, not its permission set
@@ -326,7 +329,7 @@ pub(crate) struct GrantList {
     /// List only the grants of this principal
     ///
     /// Default: all principals. Example: `--principal arn:aws:iam::111122223333:role/deploy`
-    #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
+    #[arg(long, visible_alias = "role-arn", value_name = "PRINCIPAL")]
     pub(crate) principal: Option<String>,
 
     /// Use a role of IAM Identity Center itself, not its permission set
@@ -472,11 +475,21 @@ pub(crate) struct GrantApply {
     #[command(flatten)]
     pub(crate) from: GrantFileArgs,
 
-    /// Do not ask, and confirm grants on `*` and to whole accounts
+    /// Do not ask, and confirm grants on `*`, to whole accounts, and to organizations,
+    /// organizational units and tags
     ///
     /// Required without a terminal, and for such grants. Default: off. Example: `--yes`
     #[arg(long)]
     pub(crate) yes: bool,
+
+    /// Confirm new or changed grants to a tag that counts in every account that a trust believes
+    ///
+    /// An administrator of any of these accounts can set the tag. `--yes` does not confirm that.
+    /// Without the flag, a tag names an account (`account:111122223333/tag:team=data`) or an
+    /// organizational unit (`ou:o-a1b2c3d4e5/r-ab12/tag:team=data`).
+    /// Default: off. Example: `--any-account`
+    #[arg(long)]
+    pub(crate) any_account: bool,
 
     /// Allow so many deletions
     ///

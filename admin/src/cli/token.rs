@@ -64,9 +64,11 @@ pub(crate) struct TokenRevoke {
 
     /// Revoke a principal: it gets no new tokens, and its tokens become invalid
     ///
-    /// A role or user by its ARN, `sso:111122223333/Admin`, or `account:111122223333`.
-    /// Example: `--principal arn:aws:iam::111122223333:role/deploy`
-    #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
+    /// A role or user by its ARN, `sso:111122223333/Admin`, `account:111122223333`, a trust
+    /// (`oidc:release-ci`), a service (`service:renovate`), or a group of AWS callers
+    /// (`org:o-a1b2c3d4e5`, `ou:…` or `…tag:team=data`).
+    /// Example: `--principal arn:aws:iam::111122223333:role/deploy`, `--principal oidc:release-ci`
+    #[arg(long, visible_alias = "role-arn", value_name = "PRINCIPAL")]
     pub(crate) principal: Option<String>,
 
     /// Use a role of IAM Identity Center itself, not its permission set
@@ -96,8 +98,9 @@ pub(crate) struct TokenLift {
 
     /// The revoked principal
     ///
-    /// Required. Example: `--principal arn:aws:iam::111122223333:role/deploy`
-    #[arg(long, visible_alias = "role-arn", value_name = "ARN")]
+    /// Required. As for `token revoke`, and as `token list` shows it.
+    /// Example: `--principal arn:aws:iam::111122223333:role/deploy`, `--principal oidc:release-ci`
+    #[arg(long, visible_alias = "role-arn", value_name = "PRINCIPAL")]
     pub(crate) principal: String,
 
     /// Use a role of IAM Identity Center itself, not its permission set

@@ -18,6 +18,7 @@ use stile_store::UnreadableGrant;
 use super::Context;
 use super::grant_api_backend::ApiBackend;
 use super::grant_backend::{ApplyLease as _, GrantBackend, Made, StoreBackend, wait_for_lease};
+use super::grant_create::any_account;
 use super::grant_plan::{check_namespaces, lines, load, notice_names, plan};
 use crate::cli::GrantApply;
 use crate::error::CommandError;
@@ -66,6 +67,7 @@ async fn ask_and_apply<B: GrantBackend>(
         }
         check_deletions(&plan, args.allow_deletes)?;
         backend.check(plan.changes())?;
+        check_any_account(&plan, args.any_account)?;
         notice_names(backend, &plan, &listed).await;
         backend.warnings(plan.changes()).iter().for_each(notice);
         confirm(context, &plan)?;
@@ -75,7 +77,12 @@ async fn ask_and_apply<B: GrantBackend>(
         Some(_) => Ok(()),
         None => context.output.line(lines(context, plan)),
     };
-    let order = Order { file, confirmed: confirmed.as_ref(), deletes: args.allow_deletes };
+    let order = Order {
+        file,
+        confirmed: confirmed.as_ref(),
+        deletes: args.allow_deletes,
+        any_account: args.any_account,
+    };
     let now = || context.clock.now();
     let applied = Box::pin(apply(backend, order, show, now)).await?;
     applied.report(context)
@@ -94,6 +101,16 @@ fn check_deletions(plan: &Plan, allowed: usize) -> Result<(), CommandError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a new or changed grant to a tag that counts in every account, unless the user confirmed
+/// exactly that. `--yes` does not: a schedule always has it.
+fn check_any_account(plan: &Plan, confirmed: bool) -> Result<(), CommandError> {
+    plan.changes()
+        .iter()
+        .filter(|change| !matches!(change, Change::Delete(_)))
+        .try_for_each(|change| any_account(change.principal(), confirmed))
+        .map_err(|refused| refused.context("nothing was changed"))
 }
 
 /// Asks on the terminal whether to make the changes.
@@ -125,6 +142,8 @@ struct Order<'a> {
     confirmed: Option<&'a Plan>,
     /// The number of deletions that the user allows.
     deletes: usize,
+    /// Whether the user confirmed tags that count in every account.
+    any_account: bool,
 }
 
 /// What a run has done.
@@ -181,6 +200,8 @@ async fn apply_under_lease<B: GrantBackend>(
         return Ok(applied);
     }
     check_deletions(&plan, order.deletes)?;
+    backend.check(plan.changes())?;
+    check_any_account(&plan, order.any_account)?;
     let changes = backend.prepare(plan.in_order(now())).await?;
     if order.confirmed.is_none() {
         notice_names(backend, &plan, &listed).await;

@@ -140,7 +140,11 @@ async fn create_in_store(
 }
 
 /// Refuses a tag that counts in every account, unless the operator confirmed exactly that.
-fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {
+///
+/// # Errors
+///
+/// A refusal, with the flag.
+pub(super) fn any_account(principal: &Principal, confirmed: bool) -> Result<(), CommandError> {
     match principal {
         Principal::AwsGroup(group) if group.is_any_account() && !confirmed => {
             let problem = format!(

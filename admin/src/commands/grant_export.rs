@@ -48,7 +48,7 @@ async fn print<B: GrantBackend>(
         ));
     }
     let mut grants = listed.grants;
-    grants.retain(|grant| owned.includes(&grant.namespace));
+    grants.retain(|grant| owned.includes_grant(grant));
     let file = to_toml(owned, &grants, context.now);
     context.output.outcome(file.trim_end(), &to_json(owned, &grants, context.now))
 }

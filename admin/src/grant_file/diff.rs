@@ -88,7 +88,7 @@ impl Plan {
         let mut held: BTreeMap<_, _> = listed
             .grants
             .iter()
-            .filter(|grant| file.owned.includes(&grant.namespace))
+            .filter(|grant| file.owned.includes_grant(grant))
             .map(|grant| ((&grant.principal, &grant.namespace), grant))
             .collect();
         let owned = held.values().filter(|grant| is_live(grant, now)).count();

@@ -37,6 +37,9 @@ impl FileFormat {
 }
 
 /// The namespaces whose grants a file owns: it is the truth for these, and for no others.
+///
+/// A file never owns a grant of a service. `token issue` makes these grants together with a token, so a
+/// file that does not know the token would end it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Owned {
     /// Every grant.
@@ -54,11 +57,23 @@ impl Owned {
         }
     }
 
+    /// Returns whether the file owns this grant.
+    pub(crate) fn includes_grant(&self, grant: &Grant) -> bool {
+        self.includes(&grant.namespace) && can_have(&grant.principal)
+    }
+
     /// Returns whether the file can own a grant that this program cannot read. Nobody knows who owns
     /// one without a readable namespace, so every file has to say that there is one.
     pub(crate) fn can_include(&self, unreadable: &UnreadableGrant) -> bool {
+        let principal = Principal::parse_stored(&unreadable.principal);
         unreadable.namespace.parse().map_or(true, |namespace| self.includes(&namespace))
+            && principal.map_or(true, |principal| can_have(&principal))
     }
+}
+
+/// Returns whether a file can have grants of this principal: not of a service.
+pub(super) const fn can_have(principal: &Principal) -> bool {
+    !matches!(principal, Principal::Service(_))
 }
 
 /// A grant that a file wants.

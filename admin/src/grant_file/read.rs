@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stile_core::grants::{GrantNamespace, never_granted};
+use stile_core::grants::GrantNamespace;
 use stile_core::principal::{Principal, parse_typed};
 use stile_protocol::names::{Permission, Permissions};
 use terraform_credentials_stile::message::one_line;
 
-use super::model::{ALL, FileFormat, GrantFile, Owned, VERSION, WantedGrant};
+use super::model::{ALL, FileFormat, GrantFile, Owned, VERSION, WantedGrant, can_have};
 use super::node::{At, Node, Places, Problem};
 use super::{from_json, from_toml};
 use crate::error::CommandError;
@@ -215,11 +215,6 @@ impl Reader<'_> {
         }
         let end = self.end(members.get("expires").copied());
         let (principal, (namespace, _)) = (principal?, on?);
-        if let Some(refused) = never_granted(&principal, permissions.unwrap_or(Permissions::NONE)) {
-            let text = format!("a grant of a service never has `{refused}`");
-            let hint = "give it `download`, `upload`, or both";
-            self.problem(Problem::new(grant.at, text).hint(hint));
-        }
         if let Some(first) = seen.get(&(principal.clone(), namespace.clone())) {
             let line = self.places.line(*first);
             let text = format!(
@@ -273,6 +268,15 @@ impl Reader<'_> {
             );
             let hint =
                 format!("write `{}`, or `{}` for the role itself", typed.principal, role.principal);
+            self.problem(Problem::new(node.at, problem).hint(hint));
+            return None;
+        }
+        if !can_have(&typed.principal) {
+            let problem = format!(
+                "a file has no grants of services, and `{}` is one: its tokens bring its grants",
+                typed.principal
+            );
+            let hint = "remove the grant, and use `token issue`, or `grant create` and `update`";
             self.problem(Problem::new(node.at, problem).hint(hint));
             return None;
         }

@@ -69,6 +69,11 @@ fn a_wrong_file_is_one_error_with_its_line_and_column_for_each_wrong_place() {
             "duplicate key",
         ),
         (one(""), "line 4, column 1", "the grant has no `principal`"),
+        (
+            with(&["principal = \"service:renovate\"\n", ON_ACME, DOWNLOAD]),
+            "line 5, column 13",
+            "a file has no grants of services, and `service:renovate` is one",
+        ),
         (with(&[ROLE, ON_ACME]), "line 4, column 1", "the grant has no `permissions`"),
         (with(&[ROLE, DOWNLOAD]), "line 4, column 1", "the grant has no `namespace`"),
         (with(&[ROLE, ON_ACME, "permissions = []\n"]), "line 7, column 15", "no permission"),
@@ -335,6 +340,39 @@ grant = [
     assert_eq!(json["changes"][0]["before"]["expires_at"], serde_json::Value::Null);
     assert_eq!(json["changes"][0]["after"]["expires_at"], "2027-01-31T00:00:00Z");
     assert_eq!(json["changes"][2]["before"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_file_never_owns_the_grants_of_services() {
+    let service = "service:renovate";
+    let store = ListedGrants {
+        grants: vec![
+            held(DEPLOY, "acme", &[Download], None),
+            held(service, "acme", &[Download], Some(NOW + 60)),
+            held(service, "web", &[Upload], None),
+            held(service, "*", &[Download], None),
+            held("service:old", "acme", &[Download], Some(NOW)),
+        ],
+        unreadable: vec![UnreadableGrant {
+            principal: service.to_owned(),
+            namespace: "old".to_owned(),
+        }],
+    };
+    for owns in ["\"all\"", "[\"acme\", \"web\", \"old\", \"*\"]"] {
+        let file = toml(&format!("version = 1\nowns = {owns}\ngrant = []\n")).unwrap();
+        let plan = Plan::between(&file, &store, NOW);
+        let expected = [
+            "- aws:111122223333:role/deploy on acme: download",
+            "0 to create, 0 to change, 1 to delete",
+        ];
+        assert_eq!(plan.lines(false), expected, "{owns}");
+        let all = plan.mass_deletion();
+        assert_eq!(all, Some(Deletions { deleted: 1, owned: 1 }), "services do not count");
+        assert!(store.unreadable.iter().all(|one| !file.owned.can_include(one)));
+        let left: Vec<&Grant> =
+            store.grants.iter().filter(|grant| file.owned.includes_grant(grant)).collect();
+        assert_eq!(left, [&store.grants[0]], "an export has no other");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod claims;
 mod ended;
 mod export;
 mod grant;
+mod groups;
 mod help;
 mod life;
 mod module;

@@ -6,6 +6,7 @@ use crate::support::Machine;
 
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
 const OWN: &str = "https://git.corp.example";
+const AWS: &str = "https://a1d2b0fd-1177-4468-9351-2f0123456723.tokens.sts.global.api.aws";
 
 #[test]
 fn a_trust_that_believes_too_much_is_refused_and_the_reason_is_given() {
@@ -184,4 +185,86 @@ fn a_file_of_grants_can_name_a_trust_that_exists() {
     assert_eq!(machine.json("grant list")[0]["principal"], "oidc:ci");
     let shown = machine.json("grant show --principal oidc:ci --namespace acme");
     assert_eq!(shown["unique_id"], machine.json("trust show ci")["id"], "{shown}");
+}
+
+#[test]
+fn a_trust_in_aws_with_other_terms_than_those_of_aws_is_refused() {
+    let machine = Machine::with_store();
+    machine
+        .write("jwks.json", r#"{"keys":[{"kty":"EC","kid":"a","crv":"P-256","x":"x","y":"y"}]}"#);
+    let account = "--aws-account 111122223333";
+    let org = "--aws-org o-a1b2c3d4e5";
+    let tags = "--claim /https:~1~1sts.amazonaws.com~1/request_tags/team=data";
+    for (arguments, reason) in [
+        (account.to_owned(), "--issuer"),
+        (format!("{account} --issuer {OWN}"), "where AWS signs JWTs"),
+        (format!("{account} --issuer {OWN}"), "get-outbound-web-identity-federation-info"),
+        (format!("{account} --issuer https://tokens.sts.global.api.aws"), "where AWS signs JWTs"),
+        (format!("--aws-account aws-cn:111122223333 --issuer {AWS}"), "where AWS signs JWTs"),
+        (format!("--aws-account 11112222333 --issuer {AWS}"), "an account has 12 digits"),
+        (format!("--aws-account o-a1b2c3d4e5 --issuer {AWS}"), "an account has 12 digits"),
+        ("--aws-org 111122223333".to_owned(), "is like `o-a1b2c3d4e5`"),
+        ("--aws-org aws-cn:o-a1b2c3d4e5".to_owned(), "where AWS signs JWTs"),
+        (format!("{org} {account}"), "cannot be used with"),
+        (format!("{org} --issuer {AWS}"), "cannot be used with"),
+        (format!("{org} --jwks jwks.json"), "cannot be used with"),
+        (format!("{org} {tags}"), "the caller chooses `request_tags`"),
+        (format!("{account} --issuer {AWS} {tags}"), "the caller chooses `request_tags`"),
+        (format!("--issuer {OWN} --claim a=b --without-pin"), "is for callers of AWS"),
+        ("--without-pin".to_owned(), "--issuer"),
+    ] {
+        let run = machine.run(&format!("trust create aws {arguments}"));
+        assert_eq!((run.stdout.as_str(), run.code), ("", 2), "{arguments}: {}", run.stderr);
+        assert!(run.stderr.contains(reason), "{arguments}: {}", run.stderr);
+    }
+    assert_eq!(machine.json("trust list"), json!([]));
+}
+
+#[test]
+fn a_trust_in_aws_believes_an_account_or_an_organization_and_has_no_grants() {
+    let machine = Machine::with_store();
+    let create = format!("trust create aws --aws-account 111122223333 --issuer {AWS}");
+    let created = machine.json(&create);
+    assert_eq!(
+        (&created["status"], &created["aws"], &created["conditions"], &created["issuer"]),
+        (&json!("created"), &json!("aws-account=aws:111122223333"), &json!([]), &json!(AWS))
+    );
+    let again = machine.json(&create);
+    assert_eq!((&again["status"], &again["id"]), (&json!("unchanged"), &created["id"]));
+    let other = machine.run(&format!("{create} --without-pin"));
+    assert_eq!((other.stdout.as_str(), other.code), ("", 1), "{other:?}");
+    assert!(other.stderr.contains("there is a different trust `aws` already"), "{other:?}");
+    let all = machine.json("trust create all --aws-org o-a1b2c3d4e5 --without-pin");
+    assert_eq!(all["aws"], "aws-org=aws:o-a1b2c3d4e5 without-pin", "{all}");
+    assert_eq!(all["issuer"], "https://tokens.sts.global.api.aws", "{all}");
+
+    for (flag, aws, revision) in [
+        ("--without-pin", "aws-account=aws:111122223333 without-pin", 2),
+        ("--without-pin=false", "aws-account=aws:111122223333", 3),
+    ] {
+        let updated = machine.json(&format!("trust update aws {flag}"));
+        assert_eq!(
+            (&updated["status"], &updated["aws"], &updated["revision"]),
+            (&json!("updated"), &json!(aws), &json!(revision))
+        );
+    }
+    let shown = machine.run("trust show all");
+    for line in [
+        "principal    the role or user of AWS that the JWT names",
+        "condition    --aws-org aws:o-a1b2c3d4e5",
+        "condition    --without-pin",
+    ] {
+        assert!(shown.stdout.contains(line), "{line}: {shown:?}");
+    }
+    let listed = machine.done("trust list");
+    for flags in ["--aws-account aws:111122223333", "--aws-org aws:o-a1b2c3d4e5 --without-pin"] {
+        assert!(listed.contains(flags), "{flags}: {listed}");
+    }
+
+    let refused = machine.run("grant create --principal oidc:aws --namespace acme --download");
+    assert_eq!((refused.stdout.as_str(), refused.code), ("", 1), "{refused:?}");
+    assert!(refused.stderr.contains("so its name has no grants"), "{refused:?}");
+    assert_eq!(machine.json("grant list"), json!([]));
+    machine.done("token revoke --principal oidc:aws");
+    machine.done("trust delete aws");
 }

@@ -756,3 +756,93 @@ run "a_bus_to_which_the_function_would_send_nothing" {
 
   expect_failures = [var.event_bus]
 }
+
+run "a_grant_for_a_service" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "service:renovate", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_an_organization_without_its_id" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "org:o-acme", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_unit_without_its_root" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "ou:o-a1b2c3d4e5/ou-ab12-11111111", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_unit_that_is_too_deep" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "ou:o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/ou-ab12-11111111/ou-ab12-11111111/ou-ab12-11111111/ou-ab12-11111111/ou-ab12-11111111", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_tag_without_its_value" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "account:111122223333/tag:team", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_tag_of_aws" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "account:111122223333/tag:AWS:createdBy=deploy", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_grant_for_a_tag_of_a_role" {
+  command = plan
+
+  variables {
+    grants = [{ principal = "arn:aws:iam::111122223333:role/deploy/tag:team=data", namespace = "acme", permissions = ["download"] }]
+  }
+
+  expect_failures = [var.grants]
+}
+
+run "a_private_issuer_without_tls" {
+  command = plan
+
+  variables {
+    private_issuers = ["http://gitlab.corp.example"]
+  }
+
+  expect_failures = [var.private_issuers]
+}
+
+run "two_private_issuers_in_one_text" {
+  command = plan
+
+  variables {
+    private_issuers = ["https://a.corp.example,https://b.corp.example"]
+  }
+
+  expect_failures = [var.private_issuers]
+}

@@ -261,6 +261,34 @@ run "grants_become_a_file" {
   }
 }
 
+run "every_principal_that_a_file_can_have_is_one_here" {
+  command = plan
+
+  variables {
+    owned_namespaces = ["acme"]
+    grants = [
+      for principal in [
+        "arn:aws-us-gov:iam::111122223333:user/team/alice",
+        "sso:111122223333/Admin",
+        "account:aws-cn:111122223333",
+        "oidc:release-ci",
+        "org:o-a1b2c3d4e5",
+        "ou:o-a1b2c3d4e5/r-ab12",
+        "ou:o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/ou-ab12-22222222",
+        "account:111122223333/tag:team=data",
+        "account:aws-cn:111122223333/tag:cost:center=a/b",
+        "ou:o-a1b2c3d4e5/r-ab12/ou-ab12-11111111/tag:team=data/tag:x=y",
+        "tag:team=data",
+      ] : { principal = principal, namespace = "acme", permissions = ["download"] }
+    ]
+  }
+
+  assert {
+    condition     = length(jsondecode(output.grants_file).grant) == 11
+    error_message = "The file has each of them."
+  }
+}
+
 run "a_list_without_grants_can_own_namespaces" {
   command = plan
 
@@ -721,5 +749,27 @@ run "without_a_bus_the_function_may_send_to_none" {
   assert {
     condition     = !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_EVENT_BUS") && length([for statement in data.aws_iam_policy_document.store.statement : statement if contains(statement.actions, "events:PutEvents")]) == 0
     error_message = "No bus, no right."
+  }
+}
+
+run "private_issuers_are_a_list_of_the_function" {
+  command = plan
+
+  variables {
+    private_issuers = ["https://gitlab.corp.example", "https://ci.corp.example/oidc"]
+  }
+
+  assert {
+    condition     = aws_lambda_function.registry.environment[0].variables.STILE_PRIVATE_ISSUERS == "https://ci.corp.example/oidc,https://gitlab.corp.example"
+    error_message = "The broker reads them with commas between them."
+  }
+}
+
+run "without_private_issuers_the_function_has_no_list_of_them" {
+  command = plan
+
+  assert {
+    condition     = !contains(keys(aws_lambda_function.registry.environment[0].variables), "STILE_PRIVATE_ISSUERS")
+    error_message = "Every issuer must be at a public address."
   }
 }

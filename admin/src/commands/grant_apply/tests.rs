@@ -193,7 +193,7 @@ async fn seen(
     file: &GrantFile,
     confirmed: Option<&Plan>,
 ) -> Result<Applied, CommandError> {
-    let order = Order { file, confirmed, deletes: usize::MAX };
+    let order = Order { file, confirmed, deletes: usize::MAX, any_account: false };
     apply(memory, order, |_| Ok(()), || NOW).await
 }
 
@@ -294,14 +294,14 @@ async fn a_plan_with_many_deletions_needs_a_permission_for_that_many() {
         assert_eq!(plan.mass_deletion().map(|deletions| deletions.deleted), needed);
         let Some(needed) = needed else { continue };
         assert_eq!(plan.json()["needs_allow_deletes"], needed);
-        let order = Order { file: &file, confirmed: None, deletes: allowed };
+        let order = Order { file: &file, confirmed: None, deletes: allowed, any_account: false };
         let error = apply(&memory, order, |_| Ok(()), || NOW).await.unwrap_err().to_string();
         let hint = format!("add `--allow-deletes {needed}`");
         assert!(error.starts_with("nothing was changed") && error.ends_with(&hint), "{error}");
         assert_eq!((memory.changes.get(), memory.held.get()), (0, false));
     }
     let file = wanted(23);
-    let order = Order { file: &file, confirmed: None, deletes: 17 };
+    let order = Order { file: &file, confirmed: None, deletes: 17, any_account: false };
     let done = apply(&memory, order, |_| Ok(()), || NOW).await.unwrap();
     assert_eq!((done.made.delete, done.outcome()), (17, Ok(())));
 }

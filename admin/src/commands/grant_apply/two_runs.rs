@@ -166,7 +166,8 @@ impl World {
             .iter()
             .zip(&backends)
             .map(|(file, backend)| {
-                let order = Order { file, confirmed: None, deletes: usize::MAX };
+                let order =
+                    Order { file, confirmed: None, deletes: usize::MAX, any_account: false };
                 Box::pin(apply(backend, order, |_| Ok(()), || NOW))
             })
             .collect();
