@@ -261,6 +261,16 @@ pub enum SingleUse {
     ByIssuer,
 }
 
+impl SingleUse {
+    /// Returns the digests that the store must not know yet.
+    pub fn digests(&self) -> Vec<[u8; 32]> {
+        match self {
+            Self::Record { digest, named, .. } => [*digest].into_iter().chain(*named).collect(),
+            Self::ByIssuer => Vec::new(),
+        }
+    }
+}
+
 /// The result of an authentication: the caller's identity, and the replay protection.
 #[derive(Debug)]
 pub struct Authenticated {
