@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_wait_for_one_issuer_and_answers_from_memory_cost_no_request() {
+    async fn a_request_that_is_not_admitted_counts_as_no_failure() {
         let calls = stile_store::ServiceCalls::default();
         let keys = IssuerKeys::new(IssuerClient::new(&[], calls).unwrap(), 10);
         let refused = |at: &std::cell::Cell<usize>| {
