@@ -87,6 +87,13 @@ impl TrustCache {
         }
     }
 
+    /// Makes the next exchange read the trusts. While the store is down, they are used as before.
+    pub fn expire(&self, now: i64) {
+        if let Some(cached) = &mut *self.cached.write().unwrap_or_else(PoisonError::into_inner) {
+            cached.read_at = cached.read_at.min(now.saturating_sub(FRESH));
+        }
+    }
+
     /// Returns the trusts of the cache, if they are fresh.
     fn fresh(&self, now: i64) -> Option<Arc<Vec<Trust>>> {
         let cached = self.cached().filter(|cached| cached.younger_than(FRESH, now))?;

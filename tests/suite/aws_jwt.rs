@@ -163,6 +163,28 @@ async fn a_role_has_the_grants_of_a_signed_request_without_a_call_of_sts() {
 }
 
 #[tokio::test]
+async fn a_role_that_only_looks_like_that_of_a_permission_set_never_gets_its_grants() {
+    let Some(of) = OfAccount::start().await else { return };
+    of.test.grant("account:aws:111122223333", "acme", &[Download]).await;
+    of.test.grant("sso:aws:111122223333/Admin", "secret", &[Download]).await;
+    let of_path = |path: &str| {
+        let mut claims = claims_of(ACCOUNT, "x");
+        let name = "AWSReservedSSO_Admin_0123456789abcdef";
+        let arn = json!(format!("arn:aws:iam::{ACCOUNT}:role/{path}{name}"));
+        (claims["sub"], claims[CLAIM]["principal_id"]) = (arn.clone(), arn);
+        claims
+    };
+    let secret = "/v1/modules/secret/vpc/aws/versions";
+    for path in ["", "dev/"] {
+        let token = of.token(of_path(path)).await;
+        assert_eq!(of.status(&token).await, 404, "its account has a grant");
+        assert_eq!(of.test.get(secret, &token).await.status, 403, "{path}");
+    }
+    let token = of.token(of_path("aws-reserved/sso.amazonaws.com/eu-west-1/")).await;
+    assert_eq!(of.test.get(secret, &token).await.status, 404);
+}
+
+#[tokio::test]
 async fn a_pinned_role_is_refused_unless_the_trust_gives_up_pins() {
     let Some(of) = OfAccount::start().await else { return };
     of.test.grant(&role("deploy"), "acme", &[Download]).await;
@@ -274,6 +296,7 @@ async fn a_grant_to_a_group_reaches_its_callers_and_no_other() {
     }
     // A signed request shows no group.
     of.test.grant("org:o-a1b2c3d4e5", "acme", &[Download]).await;
+    of.test.sts.add_identity(deploy());
     let signed = of.test.exchange(&of.test.proof(&deploy()).build()).await;
     assert_eq!(signed.error(), "403 no_grant");
 }

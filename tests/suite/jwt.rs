@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use stile_core::identity::SingleUse;
 use stile_protocol::names::Permission::{Download, Upload};
-use stile_store::SingleUseOutcome;
+use stile_store::{SingleUseOutcome, TrustChange};
 use stile_tests::broker::issuers::terms;
+use stile_tests::broker::operator::{kept, operator};
 use stile_tests::broker::{NOW, TestBroker};
 use stile_tests::issuer::jwt::{signed, signing_input, with_signature};
 use stile_tests::issuer::signing_key::SigningKey;
@@ -208,6 +209,21 @@ async fn a_refused_scope_does_not_use_the_jwt() {
     let scope = [("scope", "acme:download")];
     let reply = test.exchange_jwt_with(&jwt, &scope).await;
     assert_eq!((reply.status.as_u16(), &reply.json()["scope"]), (200, &json!("acme:download")));
+}
+
+#[tokio::test]
+async fn a_trust_that_changed_costs_one_jwt_and_no_more() {
+    let Some((test, issuer, key)) = started().await else { return };
+    let exchange = async || {
+        let jwt = test.jwt(&issuer, of_repository()).signed(&key);
+        test.exchange_jwt(&jwt).await.error()
+    };
+    assert_eq!(exchange().await, "200 -");
+    let change = TrustChange { max_age: Some(600), ..Default::default() };
+    let (name, time) = ("ci".parse().unwrap(), kept(test.time()));
+    test.store().update_trust(&operator(), &name, &change, &time).await.unwrap();
+    assert_eq!(exchange().await, "401 invalid_credentials", "the broker knew the trust before");
+    assert_eq!(exchange().await, "200 -");
 }
 
 #[tokio::test]

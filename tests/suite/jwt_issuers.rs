@@ -7,7 +7,7 @@ use serde_json::json;
 use stile_protocol::names::Permission::Download;
 use stile_tests::broker::TestBroker;
 use stile_tests::issuer::signing_key::SigningKey;
-use stile_tests::issuer::{Answer, DISCOVERY, Issuer, KEYS};
+use stile_tests::issuer::{AWS_HOSTS, Answer, DISCOVERY, Issuer, KEYS};
 use stile_tests::time_limits;
 
 async fn started() -> (TestBroker, Issuer, SigningKey) {
@@ -131,6 +131,27 @@ async fn only_an_allowed_issuer_may_be_at_an_address_that_is_not_public() {
         assert_eq!(test.exchange_jwt(&jwt).await.error(), "503 issuer_unavailable");
         assert_eq!(issuer.requests(DISCOVERY), usize::from(private), "no connection");
     }
+}
+
+#[tokio::test]
+async fn an_issuer_that_may_be_private_cannot_send_the_broker_to_another_private_host() {
+    let (issuer, key) = Issuer::with_key().await;
+    let test = TestBroker::start();
+    let lookup = |_| vec![Ipv4Addr::LOCALHOST.into()];
+    let is_public = stile_core::webhook::is_global;
+    let backstop = Some(time_limits::BACKSTOP);
+    let calls = test.store().calls().clone();
+    let client = issuer.client_with(lookup, is_public, &[&issuer.url()], backstop, &calls);
+    let test = test.reading_keys_with(client);
+    trust(&test, &issuer).await;
+    for host in [AWS_HOSTS[0], "127.0.0.1", "169.254.169.254"] {
+        issuer.keys_at(&format!("https://{host}{KEYS}"));
+        assert_eq!(exchange(&test, &issuer, &key).await, "503 issuer_unavailable", "{host}");
+        test.advance(10);
+    }
+    assert_eq!(issuer.requests(KEYS), 0);
+    issuer.keys_at(&format!("{}{KEYS}", issuer.url()));
+    assert_eq!(exchange(&test, &issuer, &key).await, "200 -");
 }
 
 #[tokio::test]

@@ -252,6 +252,48 @@ async fn a_clock_that_is_set_back_makes_keys_old_and_nothing_lasts_for_ever() {
 }
 
 #[tokio::test]
+async fn copies_of_a_jwt_whose_first_request_failed_are_no_replays() {
+    let shows = "copies of a JWT fail with their first request";
+    let started = JwtStage::start_within(super::BACKEND, LIMIT, shows).await;
+    let Some(stage) = started else { return };
+    stage.issuers.answer(GITLAB, Document::Discovery, Answer::Hang);
+    let jwt = stage.jwt();
+    let copies = futures_util::future::join_all((0..10).map(|_| stage.exchange(&jwt)));
+    let (answers, _) = past_deadlines(stage.issuers.wait_for(1), copies).await;
+    let may_come_again =
+        |answer: &String| ["503 issuer_unavailable", "429 throttled"].contains(&&**answer);
+    assert!(answers.iter().all(may_come_again), "{answers:?}");
+    stage.issuers.answer(GITLAB, Document::Discovery, Answer::Genuine);
+    stage.test.advance(60);
+    assert_eq!(stage.exchange(&jwt).await, "200 -", "it is not used");
+}
+
+#[tokio::test]
+async fn copies_of_a_jwt_that_wait_leave_room_for_every_other_exchange() {
+    let shows = "copies of a JWT leave room for others";
+    let Some(stage) = JwtStage::start(super::BACKEND, shows).await else { return };
+    stage.test.grant(&role("deploy"), "acme", &[Download]).await;
+    // The broker reads the trusts before, so that nothing else holds the others.
+    assert_eq!(stage.exchange(&stage.jwt()).await, "200 -");
+    stage.issuers.answer(GITLAB, Document::Discovery, Answer::Hang);
+    stage.issuers.take();
+    stage.test.advance(60);
+    let stage = Arc::new(stage);
+    let unknown = stage.jwt_of(GITLAB, &stage.signer.key("two", "RS256"));
+    let waiting: Vec<_> = (0..MORE_THAN_ALL_EXCHANGES)
+        .map(|_| {
+            let (stage, unknown) = (Arc::clone(&stage), unknown.clone());
+            tokio::spawn(async move { stage.exchange(&unknown).await })
+        })
+        .collect();
+    stage.issuers.wait_for(1).await;
+    assert!(waiting.iter().any(|exchange| !exchange.is_finished()), "some wait");
+    stage.test.token(&deploy(), &[Download]).await;
+    assert_eq!(stage.exchange(&stage.jwt()).await, "200 -", "a JWT with a known key");
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn jwts_that_wait_for_a_slow_issuer_leave_room_for_signed_requests() {
     let shows = "JWTs that wait leave room for signed requests";
     let Some(stage) = JwtStage::start(super::BACKEND, shows).await else { return };

@@ -255,6 +255,7 @@ fn refused(error: &TermsError) -> CommandError {
         TermsError::NoAwsIssuer => refused.hint(
             "`aws iam get-outbound-web-identity-federation-info` shows the issuer of an account",
         ),
+        TermsError::NoAwsCallers => refused.hint("add `--aws-account ID` or `--aws-org ID`"),
         TermsError::NoCondition => refused.hint("add `--claim NAME=VALUE`"),
         TermsError::TooManyConditions
         | TermsError::SameClaim(_)

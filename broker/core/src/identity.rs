@@ -1,5 +1,7 @@
 //! The identity of an authenticated caller: the result of every authentication method.
 
+use std::collections::BTreeSet;
+
 use stile_protocol::region::Partition;
 
 use crate::principal::{CallerArnError, Principal, ShownId, UniqueId, parse_caller_arn};
@@ -134,17 +136,18 @@ impl Identity {
         }
     }
 
-    /// Adds those of the principals that are groups of the caller, of which a token names at most
-    /// [`MAX_GROUPS`](crate::token::MAX_GROUPS).
+    /// Adds the caller's organization, and those of the principals that are groups of the caller, in
+    /// their order. A token names at most [`MAX_GROUPS`](crate::token::MAX_GROUPS). So groups that are
+    /// revoked must come first: groups with grants must not push one out.
     #[must_use]
     pub fn in_groups(mut self, known: &[Principal], most: usize) -> Self {
         if let Some(caller) = &self.aws {
             let mut groups: Vec<Principal> = caller.organization().into_iter().collect();
             groups.extend(caller.groups_among(known));
-            groups.sort();
-            groups.dedup();
-            // The organization sorts first, then its units and the tags.
-            groups.truncate(most);
+            let mut seen = BTreeSet::new();
+            groups.retain(|group| seen.insert(group.clone()));
+            let sets = self.principals.iter().filter(|one| is_set(one)).count();
+            groups.truncate(most.saturating_sub(sets));
             self.principals.extend(groups.iter().cloned());
             self.groups = groups;
         }
@@ -208,10 +211,21 @@ impl Identity {
         &self.groups
     }
 
+    /// Returns what a token names for a caller with a JWT of AWS: the permission set that the ARN
+    /// showed, and the groups. Empty for any other caller.
+    pub fn via(&self) -> Vec<Principal> {
+        let sets = self.principals.iter().filter(|one| self.trust.is_some() && is_set(one));
+        sets.chain(&self.groups).cloned().collect()
+    }
+
     /// Returns the session name, for the audit log only: the caller can choose any name.
     pub fn session(&self) -> Option<&str> {
         self.session.as_deref()
     }
+}
+
+const fn is_set(principal: &Principal) -> bool {
+    matches!(principal, Principal::PermissionSet(_))
 }
 
 /// The reason why the broker cannot create an identity from the issuer's answer.
@@ -245,6 +259,16 @@ pub enum SingleUse {
     },
     /// The issuer prevents replays, and the broker received nothing that an attacker could replay.
     ByIssuer,
+}
+
+impl SingleUse {
+    /// Returns the digests that the store must not know yet.
+    pub fn digests(&self) -> Vec<[u8; 32]> {
+        match self {
+            Self::Record { digest, named, .. } => [*digest].into_iter().chain(*named).collect(),
+            Self::ByIssuer => Vec::new(),
+        }
+    }
 }
 
 /// The result of an authentication: the caller's identity, and the replay protection.

@@ -11,8 +11,14 @@ use stile_core::package::archive::ArchiveLimits;
 use stile_core::principal::Principal;
 use stile_protocol::names::Namespace;
 
-/// The number of concurrent exchanges, including identical ones. Above it, the broker answers 429.
+/// The number of concurrent exchanges, including identical ones, except of JWTs. Above it, the broker
+/// answers 429.
 const EXCHANGES: usize = 2048;
+
+/// The number of concurrent exchanges of JWTs, which have permits of their own.
+///
+/// Without them, garbage for an issuer that hangs would keep signed requests from being exchanged.
+const JWT_EXCHANGES: usize = 1024;
 
 /// The number of concurrent uploads.
 const UPLOADS: usize = 32;
@@ -32,8 +38,10 @@ const METADATA_THREADS: usize = 4;
 /// The limits of one broker.
 #[derive(Debug)]
 pub struct Limits {
-    /// The permits for exchanges.
+    /// The permits for exchanges, except of JWTs.
     pub exchanges: Arc<Semaphore>,
+    /// The permits for exchanges of JWTs.
+    pub jwt_exchanges: Arc<Semaphore>,
     /// The permits for uploads.
     pub uploads: Arc<Semaphore>,
     /// The turns for checks of archives.
@@ -53,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             exchanges: Arc::new(Semaphore::new(EXCHANGES)),
+            jwt_exchanges: Arc::new(Semaphore::new(JWT_EXCHANGES)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             checks: CheckTurns::default(),
             archives: ArchiveLimits::default(),
@@ -75,7 +84,9 @@ pub struct UploadPermit {
 impl Limits {
     /// Returns the number of exchanges in progress.
     pub fn open_exchanges(&self) -> usize {
-        EXCHANGES.saturating_sub(self.exchanges.available_permits())
+        let signed = EXCHANGES.saturating_sub(self.exchanges.available_permits());
+        let jwts = JWT_EXCHANGES.saturating_sub(self.jwt_exchanges.available_permits());
+        signed.saturating_add(jwts)
     }
 
     /// Returns the number of uploads in progress.

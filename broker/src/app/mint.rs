@@ -16,7 +16,7 @@ use crate::tokens::KeyError;
 use stile_core::audit::Event;
 use stile_core::grants::{Refusal, entitle};
 use stile_core::identity::{Authenticated, Identity};
-use stile_core::principal::LocalName;
+use stile_core::principal::{LocalName, Principal};
 use stile_core::token::{Claims, MAX_GROUPS};
 use stile_store::{SingleUseOutcome, StoreError};
 
@@ -150,18 +150,46 @@ pub async fn by_jwt(
     };
     let trust = find_trust(&trusts, jwt, expected).map_err(refused)?;
 
-    let _permit = broker.limits.exchanges.try_acquire().map_err(|_| MintError::Overloaded)?;
-    let FlightRole::Leader(leader) = broker.single_flight.join(*digest).await else {
-        return Err(refused(JwtRefusal::Replayed));
+    // A copy holds no permit while it waits, because all copies together cost one permit.
+    let mut leader = match broker.single_flight.join(*digest).await {
+        FlightRole::Leader(leader) => leader,
+        FlightRole::Replay => return Err(refused(JwtRefusal::Replayed)),
+        // The JWT is not used, and the caller can send it again.
+        FlightRole::Unused => return Err(MintError::Jwt(JwtError::CopyFailed)),
     };
+    let _permit = broker.limits.jwt_exchanges.try_acquire().map_err(|_| MintError::Overloaded)?;
     let authenticated = broker.jwts.verify(jwt, trust, now).await.map_err(MintError::Jwt)?;
     event.identity(&authenticated.identity);
+    // The holder of a used JWT can write any number of other requests with it. They cost no call.
+    let digests = authenticated.single_use.digests();
+    let is_spent = digests.iter().any(|digest| broker.single_flight.is_spent(digest));
+    leader.also(digests);
+    if is_spent {
+        leader.spent();
+        return Err(refused(JwtRefusal::Replayed));
+    }
     let request = RefusedRequest { request_id, region: None, document };
     let minted = mint(broker, authenticated, request, Some(&leader), now, event).await;
     minted.map_err(|error| match error {
         MintError::Replayed => refused(JwtRefusal::Replayed),
+        MintError::Refused(refusal) => {
+            // Otherwise every JWT of the trust would fail until the process reads the trusts again.
+            if is_of_changed_trust(&refusal) {
+                broker.trust_cache.expire(now);
+            }
+            MintError::Refused(refusal)
+        }
         other => other,
     })
+}
+
+/// Returns whether the trust is not the one whose keys verified the JWT.
+const fn is_of_changed_trust(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::TrustChanged { .. } => true,
+        Refusal::Recreated { principal } => matches!(principal, Principal::Trust(_)),
+        _ => false,
+    }
 }
 
 /// Mints a token for an authenticated caller. `leader` guards the proof, if the caller sent one.

@@ -28,6 +28,7 @@ impl ApiError {
                 "the answer of the issuer of the JWT is not valid",
             )
             .caused_by(error),
+            JwtError::CopyFailed => Self::new(ErrorCode::Throttled, error.to_string()),
             JwtError::KeysOfTrust => {
                 Self::new(ErrorCode::Internal, "the registry is not set up correctly")
                     .caused_by(error)

@@ -52,7 +52,7 @@ impl Entitlement {
             unique_id: self.caller.unique_id(),
             trust_revision: self.caller.trust_revision(),
             trust: self.caller.trust(),
-            groups: self.caller.groups(),
+            via: &self.caller.via(),
             namespaces: &self.namespaces,
             permissions: self.permissions,
             issued_at: now,

@@ -6,7 +6,7 @@ use stile_protocol::exchange::{self, Namespaces};
 use stile_protocol::names::Permissions;
 use stile_protocol::strict_json::{FieldError, StrictObject};
 
-use super::holder::{Holder, fitting, read_groups};
+use super::holder::{Holder, fitting, read_via};
 use crate::critical::{self, CRIT};
 use crate::principal::{Principal, ShownId, UniqueId};
 use crate::trust::{TrustStamp, shown_id};
@@ -52,7 +52,7 @@ pub(crate) struct NewClaims<'a> {
     pub(crate) unique_id: Option<&'a UniqueId>,
     pub(crate) trust_revision: Option<i64>,
     pub(crate) trust: Option<&'a TrustStamp>,
-    pub(crate) groups: &'a [Principal],
+    pub(crate) via: &'a [Principal],
     pub(crate) namespaces: &'a Namespaces,
     pub(crate) permissions: Permissions,
     pub(crate) issued_at: i64,
@@ -94,7 +94,7 @@ impl Claims {
             uid: claims.unique_id.cloned(),
             rev: claims.trust_revision,
             trust: claims.trust.cloned(),
-            via: fitting(claims.groups, claims.namespaces),
+            via: fitting(claims.via, claims.namespaces),
             iat: claims.issued_at,
             exp: claims.expires_at,
             ns: claims.namespaces.clone(),
@@ -164,15 +164,21 @@ impl Claims {
         self.trust.as_ref()
     }
 
-    /// Returns the groups that the caller was in at the mint.
-    pub fn groups(&self) -> &[Principal] {
+    /// Returns the permission set that the caller's JWT of AWS showed, and the groups that the caller
+    /// was in at the mint.
+    pub fn via(&self) -> &[Principal] {
         &self.via
     }
 
     /// Returns whose state decides about the holder.
     pub fn holder(&self) -> Holder {
-        let trust = self.trust.as_ref().map(TrustStamp::principal);
-        Holder::of(&self.sub, self.via.iter().cloned().chain(trust).collect())
+        match &self.trust {
+            Some(trust) => {
+                let more = self.via.iter().cloned().chain([trust.principal()]);
+                Holder::by_jwt(&self.sub, more.collect())
+            }
+            None => Holder::plain(self.sub.clone()),
+        }
     }
 
     /// Returns the expiry in Unix seconds.
@@ -240,7 +246,7 @@ impl Claims {
         let trust = object.take_optional("trust");
         let trust =
             trust.map(|trust| TrustStamp::read(&trust).ok_or_else(malformed)).transpose()?;
-        let via = object.take_optional("via").map(read_groups).transpose()?.unwrap_or_default();
+        let via = object.take_optional("via").map(read_via).transpose()?.unwrap_or_default();
         if !critical::understood(object.take_optional(CRIT).as_ref(), &KNOWN_CLAIMS) {
             return Err(FieldError::new(CRIT, "a list of claims that this broker understands"));
         }
@@ -274,6 +280,12 @@ impl Claims {
         }
         if !claims.via.is_empty() && claims.trust.is_none() {
             return Err(FieldError::new("via", "the groups of a caller that a trust believed"));
+        }
+        let aliases = claims.sub.aliases();
+        let is_other_set =
+            |via: &Principal| matches!(via, Principal::PermissionSet(_)) && !aliases.contains(via);
+        if claims.via.iter().any(is_other_set) {
+            return Err(FieldError::new("via", "no permission set but that of the role"));
         }
         // Without it, a token would outlive a change of its trust.
         if matches!(claims.sub, Principal::Trust(_)) != claims.rev.is_some() {
@@ -420,10 +432,25 @@ mod tests {
                 "oidc:aws",
             ]
         );
+        // Only a permission set that the token names counts, and the name of the role must allow it.
+        let lookalike = |via: Value| {
+            let mut value = good.clone();
+            value["sub"] = json!("aws:111122223333:role/AWSReservedSSO_Admin_0123456789abcdef");
+            value["via"] = via;
+            Claims::parse(value.to_string().as_bytes())
+        };
+        let set = "sso:aws:111122223333/Admin";
+        let has_set = |claims: &Claims| {
+            claims.holder().principals().iter().any(|principal| principal.as_str() == set)
+        };
+        assert!(!has_set(&lookalike(json!(["org:o-a1b2c3d4e5"])).unwrap()));
+        assert!(has_set(&lookalike(json!([set])).unwrap()));
+        assert!(lookalike(json!(["sso:aws:111122223333/Other"])).is_err());
+        assert!(with("via", json!([set])).is_err(), "the role has no permission set");
         // A kind of group that a newer broker added, and a principal that is no group.
         let newer = json!(["region:eu-west-1", "account:aws:444455556666", 7, "tag:team=data"]);
         let newer = with("via", newer).unwrap();
-        let groups: Vec<&str> = newer.groups().iter().map(Principal::as_str).collect();
+        let groups: Vec<&str> = newer.via().iter().map(Principal::as_str).collect();
         assert_eq!(groups, ["tag:team=data"]);
     }
 

@@ -19,29 +19,38 @@ const MAX_LISTED: usize = 2_400;
 pub struct Holder {
     /// The holder's own principal.
     pub principal: Principal,
-    /// The groups that the token names, and the trust that believed the holder.
+    /// What the token names: the holder's permission set, its groups, and the trust that believed it.
     more: Vec<Principal>,
+    /// Whether a JWT of AWS named the holder. Only its ARN shows whether the holder has a permission
+    /// set: everyone who may create roles can choose a name that looks like one.
+    by_jwt: bool,
 }
 
 impl Holder {
     /// Creates the holder of a token that names only its principal.
     pub const fn plain(principal: Principal) -> Self {
-        Self { principal, more: Vec::new() }
+        Self { principal, more: Vec::new(), by_jwt: false }
     }
 
-    pub(super) fn of(principal: &Principal, more: Vec<Principal>) -> Self {
-        Self { principal: principal.clone(), more }
+    /// Creates the holder of a token that a JWT of AWS gave, with all that the token names.
+    pub(super) fn by_jwt(principal: &Principal, more: Vec<Principal>) -> Self {
+        Self { principal: principal.clone(), more, by_jwt: true }
     }
 
     /// Returns every principal whose grants or revocation matter, the holder's own first.
     pub fn principals(&self) -> Vec<Principal> {
-        let own = std::iter::once(self.principal.clone()).chain(self.principal.aliases());
+        let mut aliases = self.principal.aliases();
+        if self.by_jwt {
+            aliases.retain(|alias| !matches!(alias, Principal::PermissionSet(_)));
+        }
+        let own = std::iter::once(self.principal.clone()).chain(aliases);
         own.chain(self.more.iter().cloned()).collect()
     }
 }
 
-/// Reads the groups. It leaves out one that it does not know, which gives less access.
-pub(super) fn read_groups(claim: Value) -> Result<Vec<Principal>, FieldError> {
+/// Reads the permission set and the groups. It leaves out what it does not know, which gives less
+/// access.
+pub(super) fn read_via(claim: Value) -> Result<Vec<Principal>, FieldError> {
     let malformed = || FieldError::new("via", "a list of at most 16 groups");
     let Value::Array(groups) = claim else { return Err(malformed()) };
     if groups.len() > MAX_GROUPS {
@@ -49,12 +58,14 @@ pub(super) fn read_groups(claim: Value) -> Result<Vec<Principal>, FieldError> {
     }
     let group = |group: &Value| {
         let group = Principal::parse_stored(group.as_str()?).ok()?;
-        matches!(group, Principal::AwsGroup(_)).then_some(group)
+        matches!(group, Principal::AwsGroup(_) | Principal::PermissionSet(_)).then_some(group)
     };
     Ok(groups.iter().filter_map(group).collect())
 }
 
-/// Returns the first groups that fit into a token with these namespaces.
+/// Returns the groups that fit into a token with these namespaces, the first ones first. A
+/// permission set and the organization lead, and are short enough to fit always: a token must end
+/// with a revocation of its organization.
 pub(super) fn fitting(groups: &[Principal], namespaces: &Namespaces) -> Vec<Principal> {
     let listed = match namespaces {
         Namespaces::All => 0,
@@ -68,7 +79,7 @@ pub(super) fn fitting(groups: &[Principal], namespaces: &Namespaces) -> Vec<Prin
         }
         None => false,
     };
-    groups.iter().take(MAX_GROUPS).take_while(fits).cloned().collect()
+    groups.iter().filter(fits).take(MAX_GROUPS).cloned().collect()
 }
 
 #[cfg(test)]

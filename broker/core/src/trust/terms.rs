@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sha2::{Digest, Sha256};
+use stile_protocol::region::Partition;
 
 use super::public_issuers::{NamedOwner, PublicIssuer};
 use super::{
@@ -57,6 +58,12 @@ pub enum TermsError {
     /// The trust believes callers of AWS, and its issuer is not AWS's, or not of that partition.
     #[error("the issuer is not `https://ID.tokens.sts.global.api.aws`, where AWS signs JWTs")]
     NoAwsIssuer,
+    /// AWS signs the JWTs of its issuer, and it does not say whose callers it believes. Then nothing
+    /// would compare the subject with the account: an identity provider could have chosen it.
+    #[error(
+        "AWS signs the JWTs of this issuer, so the trust must name the account or organization"
+    )]
+    NoAwsCallers,
     /// A trust in an organization has keys of its own, although each account has other ones.
     #[error(
         "a trust in an organization has no keys of its own, because each account has other ones"
@@ -143,7 +150,8 @@ impl TrustTerms {
         if self.conditions.iter().any(|condition| condition.path.is_of_request_tags()) {
             return Err(TermsError::RequestTags);
         }
-        let is_of_aws = match self.aws.as_ref().map(|aws| &aws.of) {
+        let fits = match self.aws.as_ref().map(|aws| &aws.of) {
+            None if is_of_aws(&self.issuer) => return Err(TermsError::NoAwsCallers),
             None => true,
             Some(AwsAccounts::One(partition, _)) => {
                 aws_issuer(self.issuer.as_str()) == Some(*partition)
@@ -155,8 +163,14 @@ impl TrustTerms {
                 aws_issuers(*partition).as_ref() == Some(&self.issuer)
             }
         };
-        if is_of_aws { Ok(()) } else { Err(TermsError::NoAwsIssuer) }
+        if fits { Ok(()) } else { Err(TermsError::NoAwsIssuer) }
     }
+}
+
+/// Returns whether the issuer is one of AWS, or stands for all of a partition.
+fn is_of_aws(issuer: &IssuerUrl) -> bool {
+    let stands_for_all = |partition| aws_issuers(partition).as_ref() == Some(issuer);
+    aws_issuer(issuer.as_str()).is_some() || Partition::ALL.into_iter().any(stands_for_all)
 }
 
 impl Trust {
@@ -228,7 +242,6 @@ mod tests {
 
     #[test]
     fn a_trust_in_aws_needs_an_issuer_of_aws_and_no_condition() {
-        use stile_protocol::region::Partition;
         let own = "https://a1d2b0fd-1177-4468-9351-2f0123456723.tokens.sts.global.api.aws";
         let all = "https://tokens.sts.global.api.aws";
         let account = |partition| AwsAccounts::One(partition, "111122223333".to_owned());
@@ -257,7 +270,12 @@ mod tests {
             assert_eq!(terms(OWN, &[condition]).check(), Err(TermsError::RequestTags), "{claim}");
         }
         let team = equals("/https:~1~1sts.amazonaws.com~1/principal_tags/team=data");
-        assert_eq!(terms(own, &[team]).check(), Ok(()));
+        for issuer in [own, all] {
+            let plain = terms(issuer, &[team.clone()]).check();
+            assert_eq!(plain, Err(TermsError::NoAwsCallers), "{issuer}");
+        }
+        let aws = Some(AwsCallers { of: account(Partition::Aws), without_pin: false });
+        assert_eq!(TrustTerms { aws, ..terms(own, &[team]) }.check(), Ok(()));
     }
 
     #[test]

@@ -183,6 +183,7 @@ impl IssuerClient {
         };
         let url = self.counted(DISCOVERY, discovery).await?;
         let keys = async {
+            let is_private = is_private && is_on_host_of(issuer, &url);
             let (body, lifetime) = self.get(&url, is_private).await?;
             Ok(FetchedKeys { keys: KeySet::parse(&body)?, lifetime })
         };
@@ -255,6 +256,15 @@ fn build(
         Some(authority) => builder.tls_certs_only([authority.clone()]).build(),
         None => builder.build(),
     }
+}
+
+/// Returns whether a URL is on the host of the issuer. An operator allowed that host a private address,
+/// and no other, such as that of the metadata of an instance.
+fn is_on_host_of(issuer: &IssuerUrl, url: &str) -> bool {
+    let (Ok(own), Ok(other)) = (Url::parse(issuer.as_str()), Url::parse(url)) else {
+        return false;
+    };
+    own.host().is_some() && own.host() == other.host()
 }
 
 /// Returns the host of a URL, if it is an address.
@@ -350,6 +360,25 @@ mod tests {
         }
         let elsewhere = r#"{"issuer":"https://issuer.example","jwks_uri":"https://keys.example/"}"#;
         assert_eq!(keys_url(elsewhere.as_bytes(), &issuer).unwrap(), "https://keys.example/");
+    }
+
+    #[test]
+    fn a_private_address_is_allowed_on_the_host_of_the_issuer_alone() {
+        let issuer: IssuerUrl = "https://issuer.corp.example:8443/realm".parse().unwrap();
+        for (url, expected) in [
+            ("https://issuer.corp.example/keys", true),
+            ("https://issuer.corp.example:8443/keys", true),
+            ("https://keys.corp.example/keys", false),
+            ("https://issuer.corp.example.evil.org/keys", false),
+            ("https://169.254.169.254/latest", false),
+            ("https://[::1]/keys", false),
+            ("", false),
+        ] {
+            assert_eq!(is_on_host_of(&issuer, url), expected, "{url}");
+        }
+        let address: IssuerUrl = "https://10.0.0.1".parse().unwrap();
+        assert!(is_on_host_of(&address, "https://10.0.0.1/keys"));
+        assert!(!is_on_host_of(&address, "https://10.0.0.2/keys"));
     }
 
     #[test]

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use stile_core::trust::IssuerUrl;
 use tokio::sync::Semaphore;
@@ -30,8 +31,8 @@ const SERVE_STALE: i64 = 24 * 3600;
 
 /// The number of exchanges that wait for one issuer.
 ///
-/// They hold permits that signed requests need, too. Without it, garbage for an issuer that hangs
-/// would keep callers of AWS from signing in.
+/// They hold permits that JWTs of other issuers need. Without it, garbage for one issuer that hangs
+/// would keep the callers of all others from signing in.
 const WAITING: usize = 256;
 
 /// The keys of all issuers that a trust names.
@@ -50,6 +51,8 @@ struct Issuer {
     turn: SharedFailureMutex<Option<Attempt>>,
     /// The permits of those who wait for the turn.
     waiting: Semaphore,
+    /// Whether the issuer proved itself, so that it goes after all others.
+    proven: AtomicBool,
 }
 
 impl Default for Issuer {
@@ -58,6 +61,7 @@ impl Default for Issuer {
             known: Mutex::default(),
             turn: SharedFailureMutex::default(),
             waiting: Semaphore::new(WAITING),
+            proven: AtomicBool::new(false),
         }
     }
 }
@@ -103,13 +107,22 @@ impl IssuerKeys {
         Self { client, issuers: Mutex::default(), capacity }
     }
 
-    /// Returns whether the answer of [`Self::with_id`] needs no request to the issuer.
-    pub fn knows(&self, issuer: &IssuerUrl, key_id: &str, now: i64) -> bool {
-        let known = self.entry(issuer).known();
-        known.is_some_and(|known| known.is_fresh(now) && known.keys.has(key_id))
+    /// Returns whether there is a memory of the issuer. It makes none.
+    pub fn remembers(&self, issuer: &IssuerUrl) -> bool {
+        self.issuers().contains_key(issuer)
+    }
+
+    /// Keeps the memory of an issuer for longer than that of others.
+    pub fn keep(&self, issuer: &IssuerUrl) {
+        if let Some(entry) = self.issuers().get(issuer) {
+            entry.proven.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Returns the keys of an issuer, if they have that id. `None`, if the issuer has no such key.
+    ///
+    /// It calls `admit` before it asks the issuer, and not for an answer from memory, or from the
+    /// request of another caller.
     ///
     /// # Errors
     ///
@@ -119,6 +132,7 @@ impl IssuerKeys {
         issuer: &IssuerUrl,
         key_id: &str,
         now: i64,
+        admit: impl Fn() -> Result<(), IssuerError>,
     ) -> Result<Option<Arc<KeySet>>, IssuerError> {
         let entry = self.entry(issuer);
         let known = entry.known().filter(|known| known.serves(now) && known.keys.has(key_id));
@@ -128,7 +142,7 @@ impl IssuerKeys {
             }
             // Another request asks the issuer, or it is down: the old keys serve.
             let Some(turn) = entry.turn.try_lock() else { return Ok(Some(known.keys)) };
-            return match self.refresh(issuer, &entry, turn, now).await {
+            return match self.refresh(issuer, &entry, turn, now, admit).await {
                 Ok(keys) => Ok(Some(keys).filter(|keys| keys.has(key_id))),
                 Err(error) if error.is_down() => Ok(Some(known.keys)),
                 // The issuer answers, and has no such keys any more. It may have withdrawn them.
@@ -153,7 +167,7 @@ impl IssuerKeys {
                 return Ok(None);
             }
         }
-        let keys = self.refresh(issuer, &entry, turn, now).await?;
+        let keys = self.refresh(issuer, &entry, turn, now, admit).await?;
         Ok(Some(keys).filter(|keys| keys.has(key_id)))
     }
 
@@ -164,6 +178,7 @@ impl IssuerKeys {
         entry: &Issuer,
         mut turn: SharedFailureGuard<'_, Option<Attempt>>,
         now: i64,
+        admit: impl Fn() -> Result<(), IssuerError>,
     ) -> Result<Arc<KeySet>, IssuerError> {
         // With keys, the next attempt can wait as long as for an unknown key id.
         let serves = entry.known().is_some_and(|known| known.serves(now));
@@ -171,6 +186,7 @@ impl IssuerKeys {
         if turn.is_some_and(|last| last.failed && last.is_within(pause, now)) {
             return Err(IssuerError::JustFailed);
         }
+        admit()?;
         // A request that its client gives up counts as failed.
         *turn = Some(Attempt { at: now, failed: true });
         match self.client.keys(issuer).await {
@@ -194,12 +210,33 @@ impl IssuerKeys {
     }
 
     fn entry(&self, issuer: &IssuerUrl) -> Arc<Issuer> {
-        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Trusts come and go. The keys of the others are read again when they are needed.
-        if issuers.len() > self.capacity && !issuers.contains_key(issuer) {
-            issuers.clear();
+        let mut issuers = self.issuers();
+        if let Some(entry) = issuers.get(issuer) {
+            return Arc::clone(entry);
+        }
+        if issuers.len() >= self.capacity {
+            evict(&mut issuers);
         }
         Arc::clone(issuers.entry(issuer.clone()).or_default())
+    }
+
+    fn issuers(&self) -> MutexGuard<'_, HashMap<IssuerUrl, Arc<Issuer>>> {
+        self.issuers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets one issuer that no request uses. Those that proved nothing go first, and of them those
+/// without keys, then the one whose keys are the oldest.
+///
+/// It never forgets all. Otherwise made-up issuers would take away the keys that serve while an issuer
+/// is down.
+fn evict(issuers: &mut HashMap<IssuerUrl, Arc<Issuer>>) {
+    let idle = issuers.iter().filter(|(_, entry)| Arc::strong_count(entry) == 1);
+    let last = idle.min_by_key(|(_, entry)| {
+        (entry.proven.load(Ordering::Relaxed), entry.known().map(|known| known.fetched_at))
+    });
+    if let Some(last) = last.map(|(issuer, _)| issuer.clone()) {
+        issuers.remove(&last);
     }
 }
 
@@ -214,5 +251,43 @@ impl Issuer {
 
     fn remember(&self, known: Known) {
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn issuer(name: &str) -> IssuerUrl {
+        format!("https://{name}.example").parse().unwrap()
+    }
+
+    #[test]
+    fn an_issuer_that_proved_itself_is_forgotten_after_all_others_and_one_in_use_never() {
+        let mut issuers = HashMap::new();
+        for (name, proven, fetched_at) in [
+            ("in-use", false, None),
+            ("made-up", false, None),
+            ("old", false, Some(1000)),
+            ("new", false, Some(2000)),
+            ("proven-and-down", true, None),
+            ("proven", true, Some(500)),
+        ] {
+            let entry = Issuer::default();
+            entry.proven.store(proven, Ordering::Relaxed);
+            if let Some(fetched_at) = fetched_at {
+                let keys = Arc::new(KeySet::default());
+                entry.remember(Known { keys, fetched_at, lifetime: 300 });
+            }
+            issuers.insert(issuer(name), Arc::new(entry));
+        }
+        let _used = Arc::clone(&issuers[&issuer("in-use")]);
+        for name in ["made-up", "old", "new", "proven-and-down", "proven"] {
+            assert!(issuers.contains_key(&issuer(name)), "{name}");
+            evict(&mut issuers);
+            assert!(!issuers.contains_key(&issuer(name)), "{name}");
+        }
+        evict(&mut issuers);
+        assert_eq!(issuers.len(), 1);
     }
 }

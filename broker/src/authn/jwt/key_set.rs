@@ -26,7 +26,7 @@ struct NamedKey {
 }
 
 /// The keys of an issuer that can verify a JWT.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct KeySet(Vec<NamedKey>);
 
 impl KeySet {

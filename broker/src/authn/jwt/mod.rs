@@ -15,7 +15,9 @@ mod unverified;
 
 use std::sync::Arc;
 
+use quick_cache::sync::Cache;
 use stile_core::identity::{Authenticated, Identity, SingleUse};
+use stile_core::principal::UniqueId;
 use stile_core::trust::{AwsAccounts, AwsCaller, MAX_TRUSTS, Trust, TrustStamp};
 
 pub use issuer_client::{IssuerClient, IssuerError};
@@ -35,6 +37,9 @@ pub enum JwtError {
     /// The broker cannot get the keys of its issuer.
     #[error("the broker cannot read the keys of the issuer of the JWT")]
     Issuer(#[from] IssuerError),
+    /// A copy of the request was in progress, and failed. The JWT is not used.
+    #[error("a copy of this request was in progress, and failed")]
+    CopyFailed,
     /// The keys in the trust are not usable.
     #[error("the keys in the trust are not usable")]
     KeysOfTrust,
@@ -45,13 +50,23 @@ pub enum JwtError {
 pub struct Jwts {
     issuers: IssuerKeys,
     unlisted: UnlistedIssuers,
+    /// The keys of trusts that have some of their own, by id and revision. Garbage costs no parsing.
+    of_trusts: Cache<(UniqueId, i64), Arc<KeySet>>,
 }
 
 impl Jwts {
     /// Creates a verifier without any keys.
     pub fn new(client: IssuerClient) -> Self {
         let unlisted = UnlistedIssuers::new(client.clone());
-        Self { issuers: IssuerKeys::new(client, MAX_TRUSTS), unlisted }
+        let of_trusts = Cache::new(MAX_TRUSTS);
+        Self { issuers: IssuerKeys::new(client, MAX_TRUSTS), unlisted, of_trusts }
+    }
+
+    /// Returns the keys of a trust, which parses them once.
+    fn keys_of(&self, trust: &Trust, text: &str) -> Result<Arc<KeySet>, JwtError> {
+        let parse = || KeySet::parse(text.as_bytes()).map(Arc::new);
+        let keys = self.of_trusts.get_or_insert_with(&(trust.id.clone(), trust.revision), parse);
+        keys.map_err(|_| JwtError::KeysOfTrust)
     }
 
     /// Verifies the signature of a JWT that the trust believes, if its issuer signed it.
@@ -65,14 +80,11 @@ impl Jwts {
     ) -> Result<Authenticated, JwtError> {
         let key_id = &jwt.unverified_key_id;
         let keys = match &trust.keys {
-            Some(text) => {
-                let keys = KeySet::parse(text.as_bytes()).map_err(|_| JwtError::KeysOfTrust)?;
-                Some(Arc::new(keys)).filter(|keys| keys.has(key_id))
-            }
+            Some(text) => Some(self.keys_of(trust, text)?).filter(|keys| keys.has(key_id)),
             None if is_in_organization(trust) => {
                 self.unlisted.with_id(&jwt.unverified_issuer, key_id, now).await?
             }
-            None => self.issuers.with_id(&trust.issuer, key_id, now).await?,
+            None => self.issuers.with_id(&trust.issuer, key_id, now, || Ok(())).await?,
         };
         let keys = keys.ok_or(JwtRefusal::UnknownKey)?;
         if !keys.verify(jwt) {

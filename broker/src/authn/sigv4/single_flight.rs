@@ -1,5 +1,5 @@
-//! Lets only one of several identical proofs in progress reach STS. The others wait, and are
-//! replays.
+//! Lets only one of several identical proofs in progress reach STS, or the issuer of a JWT. The others
+//! wait, and get no token.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +19,10 @@ type Digest = [u8; 32];
 pub enum FlightRole {
     /// The first request with this proof. The others wait until the guard is dropped.
     Leader(Leader),
-    /// The same proof is in progress, or was already used.
+    /// The same proof was already used.
     Replay,
+    /// The same proof was in progress, and its request ended without using it.
+    Unused,
 }
 
 /// The proofs in progress and the used proofs, by the digest of all their fields.
@@ -55,6 +57,7 @@ impl SingleFlight {
                     return FlightRole::Leader(Leader {
                         flight: self.clone(),
                         digest,
+                        also: Vec::new(),
                         _ends: sender,
                     });
                 }
@@ -62,7 +65,12 @@ impl SingleFlight {
         };
         // The sender never sends a value. This returns when the leader drops its guard.
         let _ = waiting.changed().await;
-        FlightRole::Replay
+        if self.is_spent(&digest) { FlightRole::Replay } else { FlightRole::Unused }
+    }
+
+    /// Returns whether a proof with this digest was used. If not, the store may still have a record.
+    pub fn is_spent(&self, digest: &Digest) -> bool {
+        self.spent.get(digest).is_some()
     }
 }
 
@@ -71,13 +79,22 @@ impl SingleFlight {
 pub struct Leader {
     flight: SingleFlight,
     digest: Digest,
+    also: Vec<Digest>,
     _ends: watch::Sender<()>,
 }
 
 impl Leader {
+    /// Adds what is used together with the proof. It must be verified, because a stranger could name
+    /// that of another proof.
+    pub fn also(&mut self, verified: impl IntoIterator<Item = Digest>) {
+        self.also.extend(verified);
+    }
+
     /// Marks the proof as used.
     pub fn spent(&self) {
-        self.flight.spent.insert(self.digest, ());
+        for digest in [&self.digest].into_iter().chain(&self.also) {
+            self.flight.spent.insert(*digest, ());
+        }
     }
 }
 
@@ -99,7 +116,7 @@ mod tests {
         };
         let follower = tokio::spawn({
             let flight = flight.clone();
-            async move { matches!(flight.join([1; 32]).await, FlightRole::Replay) }
+            async move { matches!(flight.join([1; 32]).await, FlightRole::Unused) }
         });
         assert!(
             matches!(flight.join([2; 32]).await, FlightRole::Leader(_)),
@@ -115,12 +132,21 @@ mod tests {
     async fn an_unused_proof_can_be_sent_again() {
         let flight = SingleFlight::default();
         drop(flight.join([1; 32]).await);
-        let FlightRole::Leader(leader) = flight.join([1; 32]).await else {
+        let FlightRole::Leader(mut leader) = flight.join([1; 32]).await else {
             panic!("the proof is not used yet")
         };
+        leader.also([[7; 32]]);
+        let follower = tokio::spawn({
+            let flight = flight.clone();
+            async move { matches!(flight.join([1; 32]).await, FlightRole::Replay) }
+        });
+        tokio::task::yield_now().await;
+        assert!(!flight.is_spent(&[7; 32]) && !follower.is_finished());
         leader.spent();
         drop(leader);
+        assert!(follower.await.unwrap(), "its leader used the proof");
         assert!(matches!(flight.join([1; 32]).await, FlightRole::Replay));
+        assert!(flight.is_spent(&[7; 32]) && !flight.is_spent(&[8; 32]));
     }
 
     #[tokio::test]

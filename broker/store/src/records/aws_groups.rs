@@ -13,7 +13,8 @@ use crate::StoreError;
 pub(super) const MAX_ROWS: usize = 2_000;
 
 impl Records {
-    /// Returns the groups with a grant or a revocation whose text begins with one of these.
+    /// Returns the groups with a grant or a revocation whose text begins with one of these. Those that
+    /// are revoked come first, so that no limit on groups with grants leaves one out.
     pub(crate) async fn aws_groups(&self, starts: &[String]) -> Result<Vec<Principal>, StoreError> {
         if starts.is_empty() {
             return Ok(Vec::new());
@@ -25,14 +26,15 @@ impl Records {
         let revoked = self.revocation_records().await?.principals;
         let revoked = revoked.iter().filter_map(|(principal, _)| principal.as_str());
         let is_asked = |text: &&str| starts.iter().any(|start| text.starts_with(start.as_str()));
-        let texts: BTreeSet<&str> =
-            granted.iter().map(String::as_str).chain(revoked.filter(is_asked)).collect();
+        let revoked: BTreeSet<&str> = revoked.filter(is_asked).collect();
+        let granted: BTreeSet<&str> = granted.iter().map(String::as_str).collect();
         let group = |text: &str| match Principal::parse_stored(text) {
             Ok(group @ Principal::AwsGroup(_)) => Some(group),
             // Another principal, or a group of a newer program, which gives nothing here.
             _ => None,
         };
-        Ok(texts.into_iter().filter_map(group).collect())
+        let granted = granted.difference(&revoked);
+        Ok(revoked.iter().chain(granted).filter_map(|text| group(text)).collect())
     }
 }
 

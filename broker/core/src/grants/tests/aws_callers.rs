@@ -23,7 +23,10 @@ fn stamp(without_pin: bool) -> TrustStamp {
 }
 
 fn caller(without_pin: bool) -> Identity {
-    let arn = "arn:aws:iam::111122223333:role/ci/deploy";
+    role_at("arn:aws:iam::111122223333:role/ci/deploy", without_pin)
+}
+
+fn role_at(arn: &str, without_pin: bool) -> Identity {
     let claims = json!({
         "sub": arn,
         "https://sts.amazonaws.com/": {
@@ -106,6 +109,66 @@ fn a_trust_that_changed_or_went_gives_and_keeps_no_token() {
 }
 
 #[test]
+fn a_role_that_only_looks_like_that_of_a_permission_set_never_gets_its_grants() {
+    let set = "sso:aws:111122223333/Admin";
+    let account = state("account:aws:111122223333", Pin::Unpinned);
+    let of_set = state(set, Pin::Unpinned);
+    let role = |path: &str| {
+        let name = "AWSReservedSSO_Admin_0123456789abcdef";
+        role_at(&format!("arn:aws:iam::111122223333:role/{path}{name}"), false)
+    };
+    for path in ["", "dev/", "aws-reserved/sso.amazonaws.com.evil/"] {
+        let token = claims(role(path), &account);
+        assert!(!token.holder().principals().contains(&principal(set)), "{path}");
+        let groups = role(path).in_groups(&[], MAX_GROUPS);
+        assert!(!claims(groups, &account).holder().principals().contains(&principal(set)));
+    }
+    let genuine = role("aws-reserved/sso.amazonaws.com/eu-west-1/").in_groups(&[], MAX_GROUPS);
+    let token = claims(genuine, &of_set);
+    assert!(token.holder().principals().contains(&principal(set)));
+    assert_eq!(may_read(&token, &of_set), Ok(()));
+}
+
+#[test]
+fn neither_other_groups_nor_namespaces_push_out_a_revoked_group_or_the_organization() {
+    let revoked = principal("tag:team=data");
+    let known: Vec<_> = [revoked.clone()]
+        .into_iter()
+        .chain((0..20).map(|n| principal(&format!("account:aws:111122223333/tag:team{n}=data"))))
+        .collect();
+    let arn = "arn:aws:iam::111122223333:role/deploy";
+    let tags: serde_json::Map<String, Value> = (0..20)
+        .map(|n| (format!("team{n}"), json!("data")))
+        .chain([("team".to_owned(), json!("data"))])
+        .collect();
+    let Value::Object(of_many) = json!({
+        "sub": arn,
+        "https://sts.amazonaws.com/": {
+            "aws_account": "111122223333", "org_id": "o-a1b2c3d4e5", "principal_tags": tags,
+        },
+    }) else {
+        unreachable!("it is an object")
+    };
+    let of = AwsAccounts::One(Partition::Aws, "111122223333".to_owned());
+    let caller = Identity::from_aws(stamp(false), AwsCaller::read(&of, &of_many).unwrap(), arn)
+        .in_groups(&known, MAX_GROUPS);
+    assert_eq!(caller.groups().len(), MAX_GROUPS);
+    assert!(caller.principals().contains(&revoked));
+
+    let namespaces: Vec<_> =
+        (0..32).map(|n| namespace(&format!("{}{n:02}", "n".repeat(62)))).collect();
+    let everywhere: Vec<_> = namespaces
+        .iter()
+        .map(|one| grant("account:aws:111122223333", one.as_str(), &[Download], None))
+        .collect();
+    let state = PrincipalState { grants: everywhere, ..state(DEPLOY, Pin::Unpinned) };
+    let permissions = Permissions::NONE.with(Download);
+    let document = RequestDocument::new(3600, Namespaces::List(namespaces), permissions).unwrap();
+    let token = entitle(caller, &document, &state, 0).unwrap().claims(3600, 0).unwrap();
+    assert_eq!(token.via()[0], principal("org:o-a1b2c3d4e5"));
+}
+
+#[test]
 fn a_token_names_the_groups_of_its_caller_that_have_grants() {
     let known =
         ["tag:team=data", "tag:team=security", "ou:o-a1b2c3d4e5/r-ab12", "org:o-b1b2c3d4e5"];
@@ -122,7 +185,7 @@ fn a_token_names_the_groups_of_its_caller_that_have_grants() {
     );
     let state = state("tag:team=data", pinned());
     let token = claims(grouped.clone(), &state);
-    assert_eq!(texts(token.groups()), groups);
+    assert_eq!(texts(token.via()), groups);
     assert_eq!(may_read(&token, &state), Ok(()), "a group has no pin");
     assert_eq!(caller(false).in_groups(&known, 1).groups().len(), 1);
     let revoked = Some(principal("tag:team=data"));
