@@ -222,3 +222,35 @@ async fn a_token_with_networks_is_issued_only_where_the_broker_knows_addresses()
         (201, &json!(["203.0.113.0/24"]))
     );
 }
+
+#[tokio::test]
+async fn a_bearer_with_many_tokens_gets_no_more_and_takes_none_from_others() {
+    let Some((test, token)) = started().await else { return };
+    let end = stile_core::clock::rfc3339(test.time() + 60);
+    let body = json!({"namespaces": ["acme"], "expires_at": end});
+    for _ in 0..50 {
+        assert_eq!(issue(&test, &token, body.clone()).await.status, 201);
+    }
+    let refused = issue(&test, &token, body.clone()).await;
+    assert_eq!(refused.error(), "409 conflict", "{}", refused.text());
+    assert!(refused.text().contains("you have 50 service tokens"), "{}", refused.text());
+    let other = Identity::role("111122223333", "other", "i-0abc");
+    for on in ["acme", "tools"] {
+        test.grant(&role("other"), on, LEAD).await;
+    }
+    let other = test.token(&other, LEAD).await;
+    let refused = issue(&test, &other, body.clone()).await;
+    assert!(refused.text().contains("the namespace `acme` has 50"), "{}", refused.text());
+    let elsewhere = json!({"namespaces": ["tools"]});
+    assert_eq!(issue(&test, &other, elsewhere).await.status, 201);
+    test.issue("renovate", &["acme"], &[Download]).await;
+    test.advance(60);
+    assert_eq!(issue(&test, &token, json!({})).await.status, 201, "the others have ended");
+    let stored = async || test.store().service_tokens(&operator()).await.unwrap().tokens.len();
+    assert_eq!(stored().await, 53);
+    test.advance(30 * 24 * 3600);
+    for left in [34, 15, 6] {
+        test.issue("renovate", &["acme"], &[Download]).await;
+        assert_eq!(stored().await, left, "an issue forgets at most 20 that ended long ago");
+    }
+}

@@ -6,7 +6,7 @@ use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace};
 use stile_core::principal::LocalName;
 use stile_core::service_token::{
-    ClientNetwork, MAX_SERVICE_TOKENS, NewSecret, ServiceToken, ServiceTokenTerms, TokenIssuer,
+    ClientNetwork, NewSecret, ServiceToken, ServiceTokenTerms, TokenIssuer,
 };
 use stile_core::token::TokenId;
 use stile_core::usage::start_of;
@@ -179,9 +179,8 @@ fn print_issued(
 ) -> Result<(), CommandError> {
     let IssuedServiceToken { token, grants, new_namespaces } = match issued {
         ServiceTokenIssued::Done(issued) => *issued,
-        ServiceTokenIssued::TooMany => {
-            let problem = format!("the registry has {MAX_SERVICE_TOKENS} service tokens");
-            return Err(CommandError::refused(problem).hint(format!(
+        ServiceTokenIssued::TooMany(limit) => {
+            return Err(CommandError::refused(limit.to_string()).hint(format!(
                 "revoke those that nobody uses: `{}`",
                 store.command("token list")
             )));
@@ -226,7 +225,7 @@ fn print_issued(
 fn outcome(issued: &ServiceTokenIssued) -> Outcome {
     match issued {
         ServiceTokenIssued::Done(_) => Outcome::Created,
-        ServiceTokenIssued::TooMany
+        ServiceTokenIssued::TooMany(_)
         | ServiceTokenIssued::TooManyGrants
         | ServiceTokenIssued::NamespaceFull(_) => Outcome::Full,
         ServiceTokenIssued::Absent => Outcome::Absent,

@@ -9,7 +9,7 @@ use stile_core::audit::{Event, Kept, Outcome};
 use stile_core::grants::{
     Access, CreateGrant, DelegatedAccess, DelegationRefusal, GrantNamespace, Refusal,
 };
-use stile_core::service_token::{NewSecret, ServiceTokenTerms};
+use stile_core::service_token::{NewSecret, ServiceTokenTerms, TooManyTokens};
 use stile_core::token::TokenId;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission;
@@ -35,9 +35,9 @@ pub enum ServiceTokensError {
     /// There is no such token for this bearer.
     #[error("there is no service token {} that you may revoke", .0.as_str())]
     Absent(TokenId),
-    /// The registry has the maximum number of service tokens.
-    #[error("the registry has the maximum number of service tokens")]
-    TooMany,
+    /// The registry, the bearer or a namespace has the maximum number of service tokens.
+    #[error(transparent)]
+    TooMany(TooManyTokens),
     /// The service, or the namespace, has the maximum number of grants that the API creates.
     #[error("the service or a namespace has the maximum number of grants that the API creates")]
     TooManyGrants,
@@ -118,9 +118,9 @@ pub async fn issue(
             Ok((*issued, secret))
         }
         ServiceTokenIssued::Refused(refusal) => Err(refusal.into()),
-        ServiceTokenIssued::TooMany => {
+        ServiceTokenIssued::TooMany(limit) => {
             event.outcome(Outcome::Full);
-            Err(ServiceTokensError::TooMany)
+            Err(ServiceTokensError::TooMany(limit))
         }
         ServiceTokenIssued::TooManyGrants
         | ServiceTokenIssued::NamespaceFull(_)

@@ -4,6 +4,7 @@
 //! of that principal: both must allow it. So a grant that someone else makes for the same name widens
 //! no token.
 
+mod limits;
 mod networks;
 mod text;
 
@@ -11,6 +12,10 @@ use serde_json::{Map, Value, json};
 use stile_protocol::exchange::{Namespaces, parse_namespaces, parse_permissions};
 use stile_protocol::names::{Permission, Permissions};
 
+pub use self::limits::{
+    MAX_OF_ISSUER, MAX_ON_NAMESPACE, MAX_SERVICE_TOKENS, RESERVED_FOR_OPERATORS, TooManyTokens,
+    check_room, forgotten,
+};
 pub use self::networks::{ClientNetwork, ClientNetworkError, MAX_NETWORKS};
 pub use self::text::{NewSecret, PREFIX, PresentedToken, SecretDigest};
 
@@ -28,9 +33,6 @@ pub const MAX_LIFE: i64 = 400 * 24 * 3600;
 
 /// The most namespaces that a token names. One commit writes the grants of all, and its size is bounded.
 pub const MAX_NAMESPACES: usize = 16;
-
-/// The most service tokens of a registry. A list reads all of them.
-pub const MAX_SERVICE_TOKENS: usize = 1_000;
 
 /// The known fields of a record, so that its `crit` may list them.
 const KNOWN: [&str; 11] = [

@@ -207,3 +207,67 @@ fn a_damaged_record_allows_nothing() {
         assert_eq!(ServiceToken::read(token.id(), text), None, "{text}");
     }
 }
+
+/// Returns a token on these namespaces with this end. Its issuer is an operator, or a role.
+fn issued(issuer: Option<&str>, on: &[&str], end: i64) -> ServiceToken {
+    let issuer = match issuer {
+        None => TokenIssuer::Operator("ops".to_owned()),
+        Some(role) => TokenIssuer::Delegate {
+            principal: Principal::parse_stored(&format!("aws:111122223333:role/{role}")).unwrap(),
+            unique_id: UniqueId::parse(ISSUER_ID),
+        },
+    };
+    let mut token = token(&NewSecret::random().unwrap(), &[], issuer);
+    token.terms.namespaces = namespaces(on);
+    token.terms.expires_at = end;
+    token
+}
+
+#[test]
+fn no_bearer_takes_the_tokens_of_another_or_of_an_operator() {
+    let room = |new: &ServiceToken, held: &[ServiceToken], unreadable| {
+        check_room(new, held.iter(), unreadable, NOW)
+    };
+    let new = issued(Some("lead"), &["acme"], NOW + 1);
+    let of_lead = |end| (0..MAX_OF_ISSUER).map(|_| issued(Some("lead"), &["tools"], end));
+    let current: Vec<_> = of_lead(NOW + 1).collect();
+    assert_eq!(room(&new, &current, 0), Err(TooManyTokens::OfIssuer));
+    assert_eq!(room(&new, &current[1..], 0), Ok(()));
+    assert_eq!(room(&new, &of_lead(NOW).collect::<Vec<_>>(), 0), Ok(()), "they have ended");
+    let other = issued(Some("other"), &["acme", "tools"], NOW + 1);
+    let full = TooManyTokens::OnNamespace(Namespace::parse("tools").unwrap());
+    assert_eq!(room(&other, &current, 0), Err(full));
+    assert_eq!(room(&issued(Some("other"), &["acme"], NOW + 1), &current, 0), Ok(()));
+    assert_eq!(room(&issued(None, &["tools"], NOW + 1), &current, 0), Ok(()));
+    let of_operators: Vec<_> = (0..MAX_SERVICE_TOKENS - RESERVED_FOR_OPERATORS)
+        .map(|_| issued(None, &["acme"], NOW + 1))
+        .collect();
+    assert_eq!(room(&new, &of_operators, 0), Err(TooManyTokens::InRegistry));
+    assert_eq!(room(&new, &of_operators[1..], 1), Err(TooManyTokens::InRegistry));
+    assert_eq!(room(&new, &of_operators[1..], 0), Ok(()));
+    let operator = issued(None, &["acme"], NOW + 1);
+    assert_eq!(room(&operator, &of_operators, RESERVED_FOR_OPERATORS - 1), Ok(()));
+    let full = room(&operator, &of_operators, RESERVED_FOR_OPERATORS);
+    assert_eq!(full, Err(TooManyTokens::InRegistry));
+}
+
+#[test]
+fn a_new_token_pushes_out_records_that_ended_long_ago_and_those_for_which_there_is_no_room() {
+    let days = |days: i64| NOW - days * 24 * 3600;
+    let held = [
+        issued(None, &["acme"], days(30)),
+        issued(None, &["acme"], days(30) + 1),
+        issued(None, &["acme"], NOW + 1),
+        issued(Some("lead"), &["acme"], days(400)),
+    ];
+    let ids = |of: &[usize]| of.iter().map(|n| held[*n].id().clone()).collect::<Vec<_>>();
+    assert_eq!(forgotten(held.iter(), NOW), ids(&[3, 0]));
+    let current: Vec<_> =
+        (0..MAX_SERVICE_TOKENS - 4).map(|_| issued(None, &["acme"], NOW + 1)).collect();
+    let full = || held.iter().chain(&current);
+    assert_eq!(forgotten(full(), NOW), ids(&[3, 0]));
+    let more: Vec<_> = (0..2).map(|_| issued(None, &["acme"], NOW + 1)).collect();
+    assert_eq!(forgotten(full().chain(&more), NOW), ids(&[3, 0, 1]));
+    let outdated: Vec<_> = (0..30).map(|_| issued(None, &["acme"], days(90))).collect();
+    assert_eq!(forgotten(outdated.iter(), NOW).len(), 20, "a commit has a bounded size");
+}
