@@ -146,6 +146,22 @@ async fn a_delegated_token_ends_within_ten_seconds_of_its_issuer_losing_the_gran
 }
 
 #[tokio::test]
+async fn a_token_that_a_trust_issued_ends_within_ten_seconds_of_the_change_of_the_trust() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let trust = test.trust("ci").await;
+    test.grant("oidc:ci", "acme", LEAD).await;
+    let token = test.trust_token(&trust, LEAD).await.unwrap();
+    let issued = issue(&test, &token, json!({"namespaces": ["acme"]})).await;
+    assert_eq!(issued.status, 201, "{}", issued.text());
+    let issued = issued.json();
+    let service = issued["token"].as_str().unwrap();
+    assert_eq!(test.get("/v1/whoami", service).await.status, 200);
+    test.update_trust("ci", "project_id=75").await;
+    test.advance(10);
+    assert_eq!(test.get("/v1/whoami", service).await.error(), "401 unauthorized");
+}
+
+#[tokio::test]
 async fn the_rights_of_an_issuer_cost_one_read_in_ten_seconds_and_an_issue_seven_calls() {
     let Some((test, token)) = started().await else { return };
     let body = wanted(&json!({"namespaces": ["acme"]}));

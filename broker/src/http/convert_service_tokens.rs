@@ -12,6 +12,8 @@ impl ApiError {
         match error {
             ServiceTokensError::Authenticate(error) => Self::authenticate(error),
             ServiceTokensError::Refused(refusal) => Self::delegation(refusal),
+            ServiceTokensError::ByTrust => Self::new(ErrorCode::NoGrant, message)
+                .hint("set `proof = \"sigv4\"`, so that the role signs its request for a token"),
             ServiceTokensError::NoAddress => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("leave `networks` out, or ask an operator to set `--trusted-hops`"),
             ServiceTokensError::Absent(_) => Self::not_found(message)

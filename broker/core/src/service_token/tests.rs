@@ -7,6 +7,7 @@ use stile_protocol::names::Namespace;
 use super::*;
 use crate::grants::{Pin, StateRevisions};
 use crate::token::KeyringSummary;
+use crate::trust::LiveTrust;
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "aws:111122223333:role/lead";
@@ -28,7 +29,7 @@ fn terms(
 
 fn delegate() -> TokenIssuer {
     let principal = Principal::parse_stored(ISSUER).unwrap();
-    TokenIssuer::Delegate { principal, unique_id: UniqueId::parse(ISSUER_ID) }
+    TokenIssuer::Delegate { principal, unique_id: UniqueId::parse(ISSUER_ID), trust_revision: None }
 }
 
 fn token(secret: &NewSecret, networks: &[&str], issuer: TokenIssuer) -> ServiceToken {
@@ -163,6 +164,47 @@ fn a_delegated_token_ends_with_any_right_that_its_issuer_loses() {
 }
 
 #[test]
+fn a_token_of_a_trust_ends_when_the_trust_changes_or_is_gone_and_its_record_says_so() {
+    let secret = NewSecret::random().unwrap();
+    let presented = PresentedToken::parse(secret.expose()).unwrap();
+    let ci = Principal::parse_stored("oidc:ci").unwrap();
+    let id = UniqueId::random_trust().unwrap();
+    let of_trust = |trust_revision| TokenIssuer::Delegate {
+        principal: ci.clone(),
+        unique_id: Some(id.clone()),
+        trust_revision,
+    };
+    let delegated = token(&secret, &[], of_trust(Some(3)));
+    let mut whole = issuer_state(&[("acme", LEAD), ("tools", LEAD)]);
+    whole.pin = Pin::Pinned(id.clone());
+    for grant in &mut whole.grants {
+        grant.principal = ci.clone();
+    }
+    let counts = |token: &ServiceToken, live: Option<(&UniqueId, i64)>| {
+        let mut state = whole.clone();
+        state.trust = live.map(|(id, revision)| LiveTrust { id: id.clone(), revision });
+        token.verify(&presented).unwrap().claims(None, Some(&state), NOW).is_ok()
+    };
+    assert!(counts(&delegated, Some((&id, 3))));
+    assert!(!counts(&delegated, Some((&id, 4))), "changed");
+    assert!(!counts(&delegated, None), "deleted");
+    assert!(!counts(&delegated, Some((&UniqueId::random_trust().unwrap(), 3))), "created again");
+    assert!(!counts(&token(&secret, &[], of_trust(None)), Some((&id, 3))), "of no revision");
+
+    let text = delegated.to_text();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&record["delegate_rev"], &record["crit"]), (&json!(3), &json!(["delegate_rev"])));
+    let read = ServiceToken::read(delegated.id(), &text).unwrap();
+    assert_eq!((&read, read.to_text()), (&delegated, text));
+    let mut damaged = record;
+    damaged["delegate_rev"] = json!("3");
+    assert_eq!(ServiceToken::read(delegated.id(), &damaged.to_string()), None);
+    let adopted = read.adopted("ops");
+    let record: Value = serde_json::from_str(&adopted.to_text()).unwrap();
+    assert_eq!((record.get("delegate_rev"), record.get("crit")), (None, None));
+}
+
+#[test]
 fn a_record_survives_a_round_trip_and_keeps_what_a_newer_program_added() {
     let secret = NewSecret::random().unwrap();
     for issuer in [TokenIssuer::Operator("ops".to_owned()), delegate()] {
@@ -215,6 +257,7 @@ fn issued(issuer: Option<&str>, on: &[&str], end: i64) -> ServiceToken {
         Some(role) => TokenIssuer::Delegate {
             principal: Principal::parse_stored(&format!("aws:111122223333:role/{role}")).unwrap(),
             unique_id: UniqueId::parse(ISSUER_ID),
+            trust_revision: None,
         },
     };
     let mut token = token(&NewSecret::random().unwrap(), &[], issuer);
