@@ -47,8 +47,8 @@ pub struct ServiceTokenCache {
 
 /// How many reads of unknown ids this process begins in a second.
 ///
-/// The attack: a stranger sends many tokens of his own making, and each costs a read that somebody
-/// pays for and that keeps the store from others.
+/// The attack: a stranger sends many tokens of his own making, and each costs a read of the store,
+/// which others then cannot have.
 const FIRST_READS_A_SECOND: u32 = 100;
 
 /// The reads of unknown ids that began in the last second that had one.

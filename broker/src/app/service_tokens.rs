@@ -108,7 +108,7 @@ pub async fn issue(
         let claims = current.claims();
         let issuer = TokenIssuer::Delegate {
             principal: claims.principal().clone(),
-            unique_id: claims.unique_id().cloned(),
+            unique_id: claims.unique_id().cloned().ok_or(ServiceTokensError::ByTrust)?,
             trust_revision: claims.trust_revision(),
         };
         let issued = broker.store.issue_delegated_service_token(

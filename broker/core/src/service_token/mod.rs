@@ -163,7 +163,7 @@ pub enum TokenIssuer {
         /// The principal of the issuer.
         principal: Principal,
         /// Its unique id. A principal that someone deletes and creates again is another one.
-        unique_id: Option<UniqueId>,
+        unique_id: UniqueId,
         /// The revision of the trust when it believed the issuer, if the issuer is a trust. A change of
         /// the trust ends the token, as it ends the tokens that the trust gave.
         trust_revision: Option<i64>,
@@ -302,9 +302,7 @@ impl ServiceToken {
             }
             TokenIssuer::Delegate { principal, unique_id, trust_revision } => {
                 record.insert("delegate".to_owned(), json!(principal));
-                if let Some(id) = unique_id {
-                    record.insert("delegate_id".to_owned(), json!(id.as_str()));
-                }
+                record.insert("delegate_id".to_owned(), json!(unique_id.as_str()));
                 if let Some(revision) = trust_revision {
                     record.insert(TRUST_REVISION.to_owned(), json!(revision));
                     let crit = record.entry(CRIT).or_insert_with(|| json!([]));
@@ -344,12 +342,10 @@ impl ServiceToken {
         let (operator, delegate) = (take("operator"), take("delegate"));
         let issuer = match (operator, delegate, take("delegate_id"), take(TRUST_REVISION)) {
             (Some(operator), None, None, None) => TokenIssuer::Operator(text(operator)?),
-            (None, Some(principal), unique_id, revision) => TokenIssuer::Delegate {
+            // Without the id, a principal that someone creates again would have the tokens of the old one.
+            (None, Some(principal), Some(unique_id), revision) => TokenIssuer::Delegate {
                 principal: Principal::parse_stored(principal.as_str()?).ok()?,
-                unique_id: match unique_id {
-                    Some(id) => Some(UniqueId::parse(id.as_str()?)?),
-                    None => None,
-                },
+                unique_id: UniqueId::parse(unique_id.as_str()?)?,
                 trust_revision: match revision {
                     Some(revision) => Some(revision.as_i64()?),
                     None => None,
@@ -429,15 +425,14 @@ impl ServiceToken {
         let (Namespaces::List(list), Some(state)) = (&self.terms.namespaces, state) else {
             return false;
         };
-        let believed = (unique_id.as_ref(), *trust_revision);
+        let believed = (Some(unique_id), *trust_revision);
         if check_live(principal, believed, None, state.trust.as_ref()) != TrustCheck::Same {
             return false;
         }
         let needs = self.terms.permissions.with(Permission::CreateGrant);
         let has = |namespace, permission| {
-            // A record without an id is of no caller that proved who it is, so a pin refuses it.
-            let shown = unique_id.as_ref().map_or(ShownId::Absent, ShownId::Is);
-            check_grants(principal, shown, state, Some(namespace), permission, now).is_ok()
+            check_grants(principal, ShownId::Is(unique_id), state, Some(namespace), permission, now)
+                .is_ok()
         };
         state.revoked.is_none()
             && list.iter().all(|namespace| needs.iter().all(|right| has(namespace, right)))

@@ -29,7 +29,11 @@ fn terms(
 
 fn delegate() -> TokenIssuer {
     let principal = Principal::parse_stored(ISSUER).unwrap();
-    TokenIssuer::Delegate { principal, unique_id: UniqueId::parse(ISSUER_ID), trust_revision: None }
+    TokenIssuer::Delegate {
+        principal,
+        unique_id: UniqueId::parse(ISSUER_ID).unwrap(),
+        trust_revision: None,
+    }
 }
 
 fn token(secret: &NewSecret, networks: &[&str], issuer: TokenIssuer) -> ServiceToken {
@@ -171,7 +175,7 @@ fn a_token_of_a_trust_ends_when_the_trust_changes_or_is_gone_and_its_record_says
     let id = UniqueId::random_trust().unwrap();
     let of_trust = |trust_revision| TokenIssuer::Delegate {
         principal: ci.clone(),
-        unique_id: Some(id.clone()),
+        unique_id: id.clone(),
         trust_revision,
     };
     let delegated = token(&secret, &[], of_trust(Some(3)));
@@ -237,6 +241,7 @@ fn a_damaged_record_allows_nothing() {
         ("delegate", json!("lead")),
         ("delegate", Value::Null),
         ("delegate_id", json!("x")),
+        ("delegate_id", Value::Null),
         ("created_at", json!("1")),
         ("expires_at", Value::Null),
         ("replaced_by", json!("x")),
@@ -256,7 +261,7 @@ fn issued(issuer: Option<&str>, on: &[&str], end: i64) -> ServiceToken {
         None => TokenIssuer::Operator("ops".to_owned()),
         Some(role) => TokenIssuer::Delegate {
             principal: Principal::parse_stored(&format!("aws:111122223333:role/{role}")).unwrap(),
-            unique_id: UniqueId::parse(ISSUER_ID),
+            unique_id: UniqueId::parse(ISSUER_ID).unwrap(),
             trust_revision: None,
         },
     };
