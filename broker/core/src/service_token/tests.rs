@@ -277,7 +277,7 @@ fn no_bearer_takes_the_tokens_of_another_or_of_an_operator() {
         check_room(new, held.iter(), unreadable, NOW)
     };
     let new = issued(Some("lead"), &["acme"], NOW + 1);
-    let of_lead = |end| (0..MAX_OF_ISSUER).map(|_| issued(Some("lead"), &["tools"], end));
+    let of_lead = |end| (0..MAX_OF_ISSUER).map(move |_| issued(Some("lead"), &["tools"], end));
     let current: Vec<_> = of_lead(NOW + 1).collect();
     assert_eq!(room(&new, &current, 0), Err(TooManyTokens::OfIssuer));
     assert_eq!(room(&new, &current[1..], 0), Ok(()));
