@@ -73,13 +73,7 @@ impl<K: Clone + Eq + Hash, V> RecentCache<K, V> {
         now: i64,
         read: impl AsyncFnOnce() -> Result<V, StoreError>,
     ) -> Result<Arc<V>, StoreError> {
-        let entry = match self.entries.get(key) {
-            Some(entry) => entry,
-            None => self
-                .entries
-                .get_or_insert_with(key, || Ok::<_, std::convert::Infallible>(Arc::default()))
-                .unwrap_or_default(),
-        };
+        let entry = self.entry(key);
         if let Some(cached) = entry.cached().filter(|cached| cached.younger_than(FRESH, now)) {
             return Ok(self.hit(&cached));
         }
@@ -131,6 +125,28 @@ impl<K: Clone + Eq + Hash, V> RecentCache<K, V> {
                 *failed_at = Some((now, error.kind()));
                 Err(error)
             }
+        }
+    }
+
+    /// Returns whether the cache has a record of this key, or has begun to read it.
+    pub fn contains(&self, key: &K) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Keeps a record that the caller read at this time.
+    pub fn put(&self, key: &K, value: V, now: i64) {
+        let entry = self.entry(key);
+        *entry.cached.write().unwrap_or_else(PoisonError::into_inner) =
+            Some(Cached { value: Arc::new(value), read_at: now });
+    }
+
+    fn entry(&self, key: &K) -> Arc<CacheEntry<V>> {
+        match self.entries.get(key) {
+            Some(entry) => entry,
+            None => self
+                .entries
+                .get_or_insert_with(key, || Ok::<_, std::convert::Infallible>(Arc::default()))
+                .unwrap_or_default(),
         }
     }
 

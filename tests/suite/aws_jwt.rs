@@ -5,9 +5,10 @@ use stile_core::principal::Principal;
 use stile_core::trust::{
     AwsAccounts, AwsCallers, DEFAULT_MAX_AGE, TrustTerms, aws_issuers, issuer_keys,
 };
-use stile_protocol::names::Permission::{Download, Upload};
+use stile_protocol::names::Permission::{CreateGrant, Download, Upload};
 use stile_protocol::region::Partition;
 use stile_store::{Created, NewGrant, TrustChange};
+use stile_tests::broker::grants::LATER;
 use stile_tests::broker::journal::Journal;
 use stile_tests::broker::operator::{AsOperator as _, kept, operator};
 use stile_tests::broker::served::Served;
@@ -182,6 +183,25 @@ async fn a_role_that_only_looks_like_that_of_a_permission_set_never_gets_its_gra
     }
     let token = of.token(of_path("aws-reserved/sso.amazonaws.com/eu-west-1/")).await;
     assert_eq!(of.test.get(secret, &token).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_role_with_a_jwt_issues_no_service_token_which_would_outlive_its_trust() {
+    let Some(of) = OfAccount::start().await else { return };
+    of.test.grant(&role("deploy"), "acme", &[CreateGrant, Download]).await;
+    let jwt = of.jwt(claims_of(ACCOUNT, "deploy")).signed(&of.key);
+    let scope = [("scope", "acme:download acme:create_grant")];
+    let reply = of.test.exchange_jwt_with(&jwt, &scope).await.json();
+    let wanted = json!({
+        "name": "renovate", "namespaces": ["acme"], "permissions": ["download"],
+        "expires_at": LATER.1,
+    });
+    let token = reply["access_token"].as_str().unwrap();
+    let refused = of.test.ask("POST", "/v1/service-tokens", token, &wanted).await;
+    assert_eq!(refused.error(), "403 no_grant", "{}", refused.text());
+    assert!(refused.text().contains("a JWT of AWS cannot issue"), "{}", refused.text());
+    let listed = of.test.store().service_tokens(&operator()).await.unwrap();
+    assert!(listed.tokens.is_empty(), "{listed:?}");
 }
 
 #[tokio::test]

@@ -85,6 +85,24 @@ async fn text_that_is_no_service_token_costs_no_read_and_the_same_garbage_only_o
 }
 
 #[tokio::test]
+async fn a_flood_of_made_up_tokens_reads_a_hundred_a_second_and_known_tokens_go_on() {
+    let Some(test) = published().await else { return };
+    let issued = test.issue("renovate", &["acme"], &[Download]).await;
+    assert_eq!(test.get("/v1/whoami", &issued.token).await.status, 200);
+    // The first read of the issued token is one of the hundred.
+    for _ in 0..99 {
+        assert_eq!(test.get("/v1/whoami", &stranger()).await.error(), INVALID);
+    }
+    let before = calls(&test);
+    let refused = test.get("/v1/whoami", &stranger()).await;
+    assert_eq!(refused.error(), "503 store_unavailable", "{}", refused.text());
+    assert_eq!(calls(&test), before, "it costs no read");
+    assert_eq!(test.get("/v1/whoami", &issued.token).await.status, 200);
+    test.advance(1);
+    assert_eq!(test.get("/v1/whoami", &stranger()).await.error(), INVALID);
+}
+
+#[tokio::test]
 async fn a_token_with_the_id_of_another_one_is_refused_without_reading_its_rights() {
     let Some(test) = published().await else { return };
     let issued = test.issue("renovate", &["acme"], &[Download]).await;

@@ -146,6 +146,22 @@ async fn a_delegated_token_ends_within_ten_seconds_of_its_issuer_losing_the_gran
 }
 
 #[tokio::test]
+async fn a_token_that_a_trust_issued_ends_within_ten_seconds_of_the_change_of_the_trust() {
+    let Some(test) = TestBroker::start_on(super::BACKEND).await else { return };
+    let trust = test.trust("ci").await;
+    test.grant("oidc:ci", "acme", LEAD).await;
+    let token = test.trust_token(&trust, LEAD).await.unwrap();
+    let issued = issue(&test, &token, json!({"namespaces": ["acme"]})).await;
+    assert_eq!(issued.status, 201, "{}", issued.text());
+    let issued = issued.json();
+    let service = issued["token"].as_str().unwrap();
+    assert_eq!(test.get("/v1/whoami", service).await.status, 200);
+    test.update_trust("ci", "project_id=75").await;
+    test.advance(10);
+    assert_eq!(test.get("/v1/whoami", service).await.error(), "401 unauthorized");
+}
+
+#[tokio::test]
 async fn the_rights_of_an_issuer_cost_one_read_in_ten_seconds_and_an_issue_seven_calls() {
     let Some((test, token)) = started().await else { return };
     let body = wanted(&json!({"namespaces": ["acme"]}));
@@ -221,4 +237,36 @@ async fn a_token_with_networks_is_issued_only_where_the_broker_knows_addresses()
         (issued.status.as_u16(), &issued.json()["networks"]),
         (201, &json!(["203.0.113.0/24"]))
     );
+}
+
+#[tokio::test]
+async fn a_bearer_with_many_tokens_gets_no_more_and_takes_none_from_others() {
+    let Some((test, token)) = started().await else { return };
+    let end = stile_core::clock::rfc3339(test.time() + 60);
+    let body = json!({"namespaces": ["acme"], "expires_at": end});
+    for _ in 0..50 {
+        assert_eq!(issue(&test, &token, body.clone()).await.status, 201);
+    }
+    let refused = issue(&test, &token, body.clone()).await;
+    assert_eq!(refused.error(), "409 conflict", "{}", refused.text());
+    assert!(refused.text().contains("you have 50 service tokens"), "{}", refused.text());
+    let other = Identity::role("111122223333", "other", "i-0abc");
+    for on in ["acme", "tools"] {
+        test.grant(&role("other"), on, LEAD).await;
+    }
+    let other = test.token(&other, LEAD).await;
+    let refused = issue(&test, &other, body.clone()).await;
+    assert!(refused.text().contains("the namespace `acme` has 50"), "{}", refused.text());
+    let elsewhere = json!({"namespaces": ["tools"]});
+    assert_eq!(issue(&test, &other, elsewhere).await.status, 201);
+    test.issue("renovate", &["acme"], &[Download]).await;
+    test.advance(60);
+    assert_eq!(issue(&test, &token, json!({})).await.status, 201, "the others have ended");
+    let stored = async || test.store().service_tokens(&operator()).await.unwrap().tokens.len();
+    assert_eq!(stored().await, 53);
+    test.advance(30 * 24 * 3600);
+    for left in [34, 15, 6] {
+        test.issue("renovate", &["acme"], &[Download]).await;
+        assert_eq!(stored().await, left, "an issue forgets at most 20 that ended long ago");
+    }
 }

@@ -138,3 +138,27 @@ async fn a_token_is_shown_once_listed_rotated_and_revoked() {
     let left = done(&store, &["list"]).await;
     assert!(left.as_array().unwrap().iter().all(|it| it["kind"] != "service_token"), "{left}");
 }
+
+#[tokio::test]
+async fn a_withdrawn_grant_of_a_service_names_the_tokens_that_a_later_grant_gives_access_again() {
+    let Some(store) = StoreHome::new(super::BACKEND).await else { return };
+    let on_acme = with(&["--expires", "30d", "--permission", "upload"]);
+    let issued = done(&store, &on_acme).await;
+    let id = issued["id"].as_str().unwrap();
+    let elsewhere = ["issue", "--name", "renovate", "--namespace", "tools", "--permission"];
+    let other = done(&store, &[&elsewhere[..], &["download", "--expires", "30d"]].concat()).await;
+    let grant = async |verb: &str, more: &[&str]| {
+        let of = ["grant", verb, "--principal", "service:renovate", "--namespace", "acme"];
+        let ran = store.home.run(&program(ADMIN), &[&of[..], more].concat()).await;
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.words()
+    };
+    let hint = format!("run `stile-admin token revoke {id}`");
+    for said in [grant("update", &["--upload=false"]).await, grant("delete", &[]).await] {
+        assert!(said.contains(&hint), "{said}");
+        assert!(!said.contains(other["id"].as_str().unwrap()), "it is for `tools`: {said}");
+    }
+    let created = grant("create", &["--download"]).await;
+    assert!(!created.contains(&hint), "{created}");
+    assert!(!grant("update", &["--upload"]).await.contains(&hint), "it takes nothing away");
+}

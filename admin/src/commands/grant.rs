@@ -20,7 +20,7 @@ use super::grant_text::{
 };
 use super::{
     CommandResult, Context, OpenStore, event, existing_principal, explain, grant_apply,
-    grant_export, grant_plan, grant_remote, kept, record,
+    grant_export, grant_plan, grant_remote, kept, record, service_token,
 };
 use crate::cli::{GrantDelete, GrantList, GrantOne, GrantRepin, GrantUpdate, GrantVerb};
 use crate::error::CommandError;
@@ -116,9 +116,10 @@ async fn update_in_store(
     namespace: &GrantNamespace,
     change: Change,
 ) -> Result<Updated, CommandError> {
-    let OpenStore { store, operator } = context.open_to_change(target).await?;
+    let open = context.open_to_change(target).await?;
+    let OpenStore { store, operator } = &open;
     let access = operator.grant_access(namespace.clone());
-    let mut event = event(Kind::Grant, &operator);
+    let mut event = event(Kind::Grant, operator);
     event.about(principal);
     event.grant(namespace, None);
     event.grant_change(change.set, change.clear);
@@ -136,8 +137,19 @@ async fn update_in_store(
         Updated::Done { .. } => Outcome::Changed,
         Updated::Absent => Outcome::Absent,
         Updated::WouldBeEmpty | Updated::Differs(_) => Outcome::Conflict,
-    });
-    Ok(updated?)
+    })?;
+    if let Updated::Done { before, after } = &updated
+        && is_narrower(before, after)
+    {
+        service_token::warn_of_tokens(context, &open, (principal, namespace)).await;
+    }
+    Ok(updated)
+}
+
+/// Returns whether a change took something from a grant.
+fn is_narrower(before: &Grant, after: &Grant) -> bool {
+    let end = |grant: &Grant| grant.expires_at.unwrap_or(i64::MAX);
+    after.permissions.union(before.permissions) != after.permissions || end(after) < end(before)
 }
 
 async fn delete(context: &Context, args: GrantDelete) -> Result<(), CommandError> {
@@ -150,7 +162,12 @@ async fn delete(context: &Context, args: GrantDelete) -> Result<(), CommandError
         }
         ChosenTarget::Registry(api) => {
             let target = RemoteTarget::new(principal.clone(), &namespace)?;
-            Box::pin(grant_remote::delete(context, api, (&at, force), &target)).await?
+            let deleted =
+                Box::pin(grant_remote::delete(context, api, (&at, force), &target)).await?;
+            if matches!(deleted, Deleted::Done(_)) {
+                service_token::warn_of_any_token(&principal);
+            }
+            deleted
         }
     };
     match deleted {
@@ -173,9 +190,10 @@ async fn delete_in_store(
     principal: &Principal,
     namespace: &GrantNamespace,
 ) -> Result<Deleted, CommandError> {
-    let OpenStore { store, operator } = context.open_to_revoke(target).await?;
+    let open = context.open_to_revoke(target).await?;
+    let OpenStore { store, operator } = &open;
     let access = operator.grant_access(namespace.clone());
-    let mut event = event(Kind::Grant, &operator);
+    let mut event = event(Kind::Grant, operator);
     event.about(principal);
     event.grant(namespace, None);
     let kept = kept(&event, context);
@@ -187,8 +205,11 @@ async fn delete_in_store(
         Deleted::Done(_) => Outcome::Deleted,
         Deleted::Absent => Outcome::Absent,
         Deleted::Differs(_) => Outcome::Conflict,
-    });
-    Ok(deleted?)
+    })?;
+    if matches!(deleted, Deleted::Done(_)) {
+        service_token::warn_of_tokens(context, &open, (principal, namespace)).await;
+    }
+    Ok(deleted)
 }
 
 async fn show(context: &Context, args: GrantOne) -> Result<(), CommandError> {

@@ -1,12 +1,14 @@
 //! `token issue`, `rotate` and `adopt`, and how a service token is shown and revoked.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use stile_core::audit::{Kind, Outcome};
 use stile_core::clock::rfc3339;
 use stile_core::grants::{Grant, GrantNamespace};
-use stile_core::principal::LocalName;
+use stile_core::principal::{LocalName, Principal};
 use stile_core::service_token::{
-    ClientNetwork, MAX_SERVICE_TOKENS, NewSecret, ServiceToken, ServiceTokenTerms, TokenIssuer,
+    ClientNetwork, NewSecret, ServiceToken, ServiceTokenTerms, TokenIssuer,
 };
 use stile_core::token::TokenId;
 use stile_core::usage::start_of;
@@ -23,6 +25,9 @@ use crate::error::CommandError;
 use crate::expiry::{self, Expiry};
 use crate::output::notice;
 use crate::target::StoreTarget;
+
+/// The most lists that the revocation of all tokens reads.
+const MAX_LISTS: usize = 10;
 
 /// Issues a service token, and prints it once.
 pub(super) async fn issue(context: &Context, args: &TokenIssue) -> Result<(), CommandError> {
@@ -112,22 +117,100 @@ pub(super) async fn revoke(
 }
 
 /// Revokes all service tokens, and returns their number.
+///
+/// A request that a broker was serving may add one after the list, so it lists again until there is none.
+/// An error at one token does not keep the others alive.
 pub(super) async fn revoke_all(context: &Context, open: &OpenStore) -> Result<usize, CommandError> {
-    let listed = open.store.service_tokens(&open.operator).await?;
-    let ids = listed.tokens.iter().map(|stored| stored.token.id().clone());
-    let mut revoked = 0;
-    for id in ids.chain(listed.unreadable) {
-        let mut event = event(Kind::ServiceToken, &open.operator);
-        event.token(&id);
-        let kept = kept(&event, context);
-        let done = open.store.revoke_service_token(&open.operator, &id, &kept).await;
-        record(event, done, |done| match done {
-            ServiceTokenChanged::Absent => Outcome::Absent,
-            _ => Outcome::Revoked,
-        })?;
-        revoked += 1;
+    let (mut revoked, mut failed) = (0, BTreeMap::new());
+    for _ in 0..MAX_LISTS {
+        let listed = open.store.service_tokens(&open.operator).await?;
+        let ids = listed.tokens.into_iter().map(|stored| stored.token.id().clone());
+        let is_left = |id: &TokenId| !failed.contains_key(id.as_str());
+        let left: Vec<_> = ids.chain(listed.unreadable).filter(is_left).collect();
+        if left.is_empty() {
+            return all_revoked(revoked, failed);
+        }
+        for id in left {
+            match revoke_listed(context, open, &id).await {
+                Ok(was_there) => revoked += usize::from(was_there),
+                Err(error) => {
+                    failed.insert(id.as_str().to_owned(), error);
+                }
+            }
+        }
     }
-    Ok(revoked)
+    Err(CommandError::failed("holders of `create_grant` issue service tokens all the time")
+        .hint("revoke them with `stile-admin token revoke --principal`, and run the command again"))
+}
+
+/// Returns the number of the revoked tokens, or the first error if some are left.
+fn all_revoked(
+    revoked: usize,
+    mut failed: BTreeMap<String, CommandError>,
+) -> Result<usize, CommandError> {
+    let number = failed.len();
+    let Some((id, error)) = failed.pop_first() else { return Ok(revoked) };
+    notice(format_args!("revoked {revoked} service tokens, and {number} are left, such as {id}"));
+    Err(error)
+}
+
+/// Revokes a service token of the list. Returns false if another program did so first.
+async fn revoke_listed(
+    context: &Context,
+    OpenStore { store, operator }: &OpenStore,
+    id: &TokenId,
+) -> Result<bool, CommandError> {
+    let mut event = event(Kind::ServiceToken, operator);
+    event.token(id);
+    let done = store.revoke_service_token(operator, id, &kept(&event, context)).await;
+    let done = record(event, done, |done| match done {
+        ServiceTokenChanged::Absent => Outcome::Absent,
+        _ => Outcome::Revoked,
+    })?;
+    Ok(done != ServiceTokenChanged::Absent)
+}
+
+/// Says which tokens a withdrawn grant of a service leaves: a later grant, also one that a token of
+/// the same name brings, gives them their access again. The grant has changed, so an error is no more
+/// than a notice.
+pub(super) async fn warn_of_tokens(
+    context: &Context,
+    OpenStore { store, operator }: &OpenStore,
+    (principal, on): (&Principal, &GrantNamespace),
+) {
+    if !matches!(principal, Principal::Service(_)) {
+        return;
+    }
+    let Ok(listed) = store.service_tokens(operator).await else {
+        return warn_of_any_token(principal);
+    };
+    let tokens = listed.tokens.iter().map(|stored| &stored.token);
+    for token in tokens.filter(|token| is_left(token, principal, on, context.now)) {
+        let id = token.id().as_str();
+        notice(format_args!(
+            "the service token {id} stays, and a later grant of `{principal}` gives it access again; \
+             hint: if it leaked, run `stile-admin token revoke {id}`"
+        ));
+    }
+}
+
+/// Says the same where the program cannot list the tokens.
+pub(super) fn warn_of_any_token(principal: &Principal) {
+    if matches!(principal, Principal::Service(_)) {
+        notice(format_args!(
+            "the service tokens of `{principal}` stay, and a later grant gives them access again; \
+             hint: if one leaked, ask an operator to run `stile-admin token revoke`"
+        ));
+    }
+}
+
+/// Returns whether a token of this service has not ended and names the namespace of the grant.
+fn is_left(token: &ServiceToken, principal: &Principal, on: &GrantNamespace, now: i64) -> bool {
+    let (terms, all) = (token.terms(), GrantNamespace::All);
+    let named = terms.grant_namespaces();
+    terms.principal() == *principal
+        && terms.expires_at() > now
+        && (*on == all || named.contains(&all) || named.contains(on))
 }
 
 /// Returns the row of a service token in a list.
@@ -179,9 +262,8 @@ fn print_issued(
 ) -> Result<(), CommandError> {
     let IssuedServiceToken { token, grants, new_namespaces } = match issued {
         ServiceTokenIssued::Done(issued) => *issued,
-        ServiceTokenIssued::TooMany => {
-            let problem = format!("the registry has {MAX_SERVICE_TOKENS} service tokens");
-            return Err(CommandError::refused(problem).hint(format!(
+        ServiceTokenIssued::TooMany(limit) => {
+            return Err(CommandError::refused(limit.to_string()).hint(format!(
                 "revoke those that nobody uses: `{}`",
                 store.command("token list")
             )));
@@ -226,7 +308,7 @@ fn print_issued(
 fn outcome(issued: &ServiceTokenIssued) -> Outcome {
     match issued {
         ServiceTokenIssued::Done(_) => Outcome::Created,
-        ServiceTokenIssued::TooMany
+        ServiceTokenIssued::TooMany(_)
         | ServiceTokenIssued::TooManyGrants
         | ServiceTokenIssued::NamespaceFull(_) => Outcome::Full,
         ServiceTokenIssued::Absent => Outcome::Absent,

@@ -9,7 +9,7 @@ use stile_core::audit::{Event, Kept, Outcome};
 use stile_core::grants::{
     Access, CreateGrant, DelegatedAccess, DelegationRefusal, GrantNamespace, Refusal,
 };
-use stile_core::service_token::{NewSecret, ServiceTokenTerms};
+use stile_core::service_token::{NewSecret, ServiceTokenTerms, TokenIssuer, TooManyTokens};
 use stile_core::token::TokenId;
 use stile_protocol::exchange::Namespaces;
 use stile_protocol::names::Permission;
@@ -27,6 +27,9 @@ pub enum ServiceTokensError {
     /// The bearer may not do it.
     #[error(transparent)]
     Refused(#[from] DelegationRefusal),
+    /// A trust believed a JWT of AWS of the bearer.
+    #[error("a caller that shows a JWT of AWS cannot issue a service token")]
+    ByTrust,
     /// The token would work only in networks, and this broker does not know where a client is.
     #[error(
         "this broker does not know the addresses of its clients, so no token can have networks"
@@ -35,9 +38,9 @@ pub enum ServiceTokensError {
     /// There is no such token for this bearer.
     #[error("there is no service token {} that you may revoke", .0.as_str())]
     Absent(TokenId),
-    /// The registry has the maximum number of service tokens.
-    #[error("the registry has the maximum number of service tokens")]
-    TooMany,
+    /// The registry, the bearer or a namespace has the maximum number of service tokens.
+    #[error(transparent)]
+    TooMany(TooManyTokens),
     /// The service, or the namespace, has the maximum number of grants that the API creates.
     #[error("the service or a namespace has the maximum number of grants that the API creates")]
     TooManyGrants,
@@ -81,6 +84,10 @@ pub async fn issue(
     event: &mut Event,
 ) -> Result<(IssuedServiceToken, NewSecret), ServiceTokensError> {
     event.service_terms(terms);
+    // Such a token would outlive the trust and the groups that its issuer has its rights from.
+    if bearer.claims().trust().is_some() {
+        return Err(ServiceTokensError::ByTrust);
+    }
     // With the rights in the cache, so that a refusal costs no read.
     let first = accesses(bearer, terms)?;
     for access in &first {
@@ -98,7 +105,12 @@ pub async fn issue(
             event.allowed_by(access.grant());
         }
         let kept = Kept::new(event, broker.clock.now());
-        let issuer = (current.principal(), current.claims().unique_id());
+        let claims = current.claims();
+        let issuer = TokenIssuer::Delegate {
+            principal: claims.principal().clone(),
+            unique_id: claims.unique_id().cloned().ok_or(ServiceTokensError::ByTrust)?,
+            trust_revision: claims.trust_revision(),
+        };
         let issued = broker.store.issue_delegated_service_token(
             &accesses,
             issuer,
@@ -118,9 +130,9 @@ pub async fn issue(
             Ok((*issued, secret))
         }
         ServiceTokenIssued::Refused(refusal) => Err(refusal.into()),
-        ServiceTokenIssued::TooMany => {
+        ServiceTokenIssued::TooMany(limit) => {
             event.outcome(Outcome::Full);
-            Err(ServiceTokensError::TooMany)
+            Err(ServiceTokensError::TooMany(limit))
         }
         ServiceTokenIssued::TooManyGrants
         | ServiceTokenIssued::NamespaceFull(_)

@@ -12,11 +12,13 @@ impl ApiError {
         match error {
             ServiceTokensError::Authenticate(error) => Self::authenticate(error),
             ServiceTokensError::Refused(refusal) => Self::delegation(refusal),
+            ServiceTokensError::ByTrust => Self::new(ErrorCode::NoGrant, message)
+                .hint("set `proof = \"sigv4\"`, so that the role signs its request for a token"),
             ServiceTokensError::NoAddress => Self::new(ErrorCode::InvalidRequest, message)
                 .hint("leave `networks` out, or ask an operator to set `--trusted-hops`"),
             ServiceTokensError::Absent(_) => Self::not_found(message)
                 .hint("`GET /v1/service-tokens` lists those that you may revoke"),
-            ServiceTokensError::TooMany => Self::new(ErrorCode::Conflict, message)
+            ServiceTokensError::TooMany(_) => Self::new(ErrorCode::Conflict, message)
                 .hint("revoke tokens that nobody uses, or ask an operator"),
             ServiceTokensError::TooManyGrants => Self::new(ErrorCode::Conflict, message)
                 .hint("use another `name`, or delete grants that nobody needs"),

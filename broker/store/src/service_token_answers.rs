@@ -1,7 +1,7 @@
 //! What the store is asked about service tokens, and what it answers.
 
 use stile_core::grants::{DelegationRefusal, Grant};
-use stile_core::service_token::ServiceToken;
+use stile_core::service_token::{ServiceToken, TooManyTokens};
 use stile_core::token::TokenId;
 use stile_protocol::names::Namespace;
 
@@ -39,8 +39,8 @@ pub struct IssuedServiceToken {
 pub enum ServiceTokenIssued {
     /// The store has the token.
     Done(Box<IssuedServiceToken>),
-    /// The registry has the maximum number of service tokens. Nothing changed.
-    TooMany,
+    /// There are too many service tokens. No token is new.
+    TooMany(TooManyTokens),
     /// The service has the maximum number of grants. Nothing changed.
     TooManyGrants,
     /// The bearer may not give this. Nothing changed.

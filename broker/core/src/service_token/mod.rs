@@ -4,6 +4,7 @@
 //! of that principal: both must allow it. So a grant that someone else makes for the same name widens
 //! no token.
 
+mod limits;
 mod networks;
 mod text;
 
@@ -11,6 +12,10 @@ use serde_json::{Map, Value, json};
 use stile_protocol::exchange::{Namespaces, parse_namespaces, parse_permissions};
 use stile_protocol::names::{Permission, Permissions};
 
+pub use self::limits::{
+    MAX_OF_ISSUER, MAX_ON_NAMESPACE, MAX_SERVICE_TOKENS, RESERVED_FOR_OPERATORS, TooManyTokens,
+    check_room, forgotten,
+};
 pub use self::networks::{ClientNetwork, ClientNetworkError, MAX_NETWORKS};
 pub use self::text::{NewSecret, PREFIX, PresentedToken, SecretDigest};
 
@@ -20,6 +25,7 @@ use crate::grants::{
 };
 use crate::principal::{LocalName, Principal, ShownId, UniqueId};
 use crate::token::{Claims, ServiceClaims, TokenId};
+use crate::trust::{TrustCheck, check_live};
 
 /// The longest life of a service token, in seconds: 400 days, a year and time to replace it.
 ///
@@ -29,11 +35,12 @@ pub const MAX_LIFE: i64 = 400 * 24 * 3600;
 /// The most namespaces that a token names. One commit writes the grants of all, and its size is bounded.
 pub const MAX_NAMESPACES: usize = 16;
 
-/// The most service tokens of a registry. A list reads all of them.
-pub const MAX_SERVICE_TOKENS: usize = 1_000;
+/// The field with the revision of the trust that believed the issuer. It is critical: a reader that
+/// does not compare it would keep a token whose trust an operator narrowed.
+const TRUST_REVISION: &str = "delegate_rev";
 
 /// The known fields of a record, so that its `crit` may list them.
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "name",
     "sha256",
     "namespaces",
@@ -42,6 +49,7 @@ const KNOWN: [&str; 11] = [
     "operator",
     "delegate",
     "delegate_id",
+    TRUST_REVISION,
     "created_at",
     "expires_at",
     "replaced_by",
@@ -155,7 +163,10 @@ pub enum TokenIssuer {
         /// The principal of the issuer.
         principal: Principal,
         /// Its unique id. A principal that someone deletes and creates again is another one.
-        unique_id: Option<UniqueId>,
+        unique_id: UniqueId,
+        /// The revision of the trust when it believed the issuer, if the issuer is a trust. A change of
+        /// the trust ends the token, as it ends the tokens that the trust gave.
+        trust_revision: Option<i64>,
     },
 }
 
@@ -289,10 +300,15 @@ impl ServiceToken {
             TokenIssuer::Operator(operator) => {
                 record.insert("operator".to_owned(), json!(operator));
             }
-            TokenIssuer::Delegate { principal, unique_id } => {
+            TokenIssuer::Delegate { principal, unique_id, trust_revision } => {
                 record.insert("delegate".to_owned(), json!(principal));
-                if let Some(id) = unique_id {
-                    record.insert("delegate_id".to_owned(), json!(id.as_str()));
+                record.insert("delegate_id".to_owned(), json!(unique_id.as_str()));
+                if let Some(revision) = trust_revision {
+                    record.insert(TRUST_REVISION.to_owned(), json!(revision));
+                    let crit = record.entry(CRIT).or_insert_with(|| json!([]));
+                    if let Some(crit) = crit.as_array_mut() {
+                        crit.push(TRUST_REVISION.into());
+                    }
                 }
             }
         }
@@ -323,12 +339,15 @@ impl ServiceToken {
             .iter()
             .map(|network| network.as_str()?.parse().ok())
             .collect();
-        let issuer = match (take("operator"), take("delegate"), take("delegate_id")) {
-            (Some(operator), None, None) => TokenIssuer::Operator(text(operator)?),
-            (None, Some(principal), unique_id) => TokenIssuer::Delegate {
+        let (operator, delegate) = (take("operator"), take("delegate"));
+        let issuer = match (operator, delegate, take("delegate_id"), take(TRUST_REVISION)) {
+            (Some(operator), None, None, None) => TokenIssuer::Operator(text(operator)?),
+            // Without the id, a principal that someone creates again would have the tokens of the old one.
+            (None, Some(principal), Some(unique_id), revision) => TokenIssuer::Delegate {
                 principal: Principal::parse_stored(principal.as_str()?).ok()?,
-                unique_id: match unique_id {
-                    Some(id) => Some(UniqueId::parse(id.as_str()?)?),
+                unique_id: UniqueId::parse(unique_id.as_str()?)?,
+                trust_revision: match revision {
+                    Some(revision) => Some(revision.as_i64()?),
                     None => None,
                 },
             },
@@ -343,6 +362,13 @@ impl ServiceToken {
         let terms =
             ServiceTokenTerms { name, namespaces, permissions, networks: networks?, expires_at };
         let id = id.clone();
+        // The record names this field again if the token still has it.
+        if let Some(Value::Array(crit)) = record.get_mut(CRIT) {
+            crit.retain(|name| *name != TRUST_REVISION);
+            if crit.is_empty() {
+                record.remove(CRIT);
+            }
+        }
         Some(Self { id, terms, digest, issuer, created_at, replaced_by, unknown: record })
     }
 }
@@ -392,16 +418,21 @@ impl<'a> HeldToken<'a> {
 impl ServiceToken {
     /// Returns whether the issuer may issue such a token now. An operator always may.
     fn issuer_may_issue(&self, state: Option<&PrincipalState>, now: i64) -> bool {
-        let TokenIssuer::Delegate { principal, unique_id } = &self.issuer else { return true };
+        let TokenIssuer::Delegate { principal, unique_id, trust_revision } = &self.issuer else {
+            return true;
+        };
         // Only an operator issues a token for all namespaces.
         let (Namespaces::List(list), Some(state)) = (&self.terms.namespaces, state) else {
             return false;
         };
+        let believed = (Some(unique_id), *trust_revision);
+        if check_live(principal, believed, None, state.trust.as_ref()) != TrustCheck::Same {
+            return false;
+        }
         let needs = self.terms.permissions.with(Permission::CreateGrant);
         let has = |namespace, permission| {
-            // An issuer with a JWT of AWS showed no id, so a pin refuses it.
-            let shown = unique_id.as_ref().map_or(ShownId::Absent, ShownId::Is);
-            check_grants(principal, shown, state, Some(namespace), permission, now).is_ok()
+            check_grants(principal, ShownId::Is(unique_id), state, Some(namespace), permission, now)
+                .is_ok()
         };
         state.revoked.is_none()
             && list.iter().all(|namespace| needs.iter().all(|right| has(namespace, right)))

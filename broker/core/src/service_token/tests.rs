@@ -7,6 +7,7 @@ use stile_protocol::names::Namespace;
 use super::*;
 use crate::grants::{Pin, StateRevisions};
 use crate::token::KeyringSummary;
+use crate::trust::LiveTrust;
 
 const NOW: i64 = 1_800_000_000;
 const ISSUER: &str = "aws:111122223333:role/lead";
@@ -28,7 +29,11 @@ fn terms(
 
 fn delegate() -> TokenIssuer {
     let principal = Principal::parse_stored(ISSUER).unwrap();
-    TokenIssuer::Delegate { principal, unique_id: UniqueId::parse(ISSUER_ID) }
+    TokenIssuer::Delegate {
+        principal,
+        unique_id: UniqueId::parse(ISSUER_ID).unwrap(),
+        trust_revision: None,
+    }
 }
 
 fn token(secret: &NewSecret, networks: &[&str], issuer: TokenIssuer) -> ServiceToken {
@@ -163,6 +168,47 @@ fn a_delegated_token_ends_with_any_right_that_its_issuer_loses() {
 }
 
 #[test]
+fn a_token_of_a_trust_ends_when_the_trust_changes_or_is_gone_and_its_record_says_so() {
+    let secret = NewSecret::random().unwrap();
+    let presented = PresentedToken::parse(secret.expose()).unwrap();
+    let ci = Principal::parse_stored("oidc:ci").unwrap();
+    let id = UniqueId::random_trust().unwrap();
+    let of_trust = |trust_revision| TokenIssuer::Delegate {
+        principal: ci.clone(),
+        unique_id: id.clone(),
+        trust_revision,
+    };
+    let delegated = token(&secret, &[], of_trust(Some(3)));
+    let mut whole = issuer_state(&[("acme", LEAD), ("tools", LEAD)]);
+    whole.pin = Pin::Pinned(id.clone());
+    for grant in &mut whole.grants {
+        grant.principal = ci.clone();
+    }
+    let counts = |token: &ServiceToken, live: Option<(&UniqueId, i64)>| {
+        let mut state = whole.clone();
+        state.trust = live.map(|(id, revision)| LiveTrust { id: id.clone(), revision });
+        token.verify(&presented).unwrap().claims(None, Some(&state), NOW).is_ok()
+    };
+    assert!(counts(&delegated, Some((&id, 3))));
+    assert!(!counts(&delegated, Some((&id, 4))), "changed");
+    assert!(!counts(&delegated, None), "deleted");
+    assert!(!counts(&delegated, Some((&UniqueId::random_trust().unwrap(), 3))), "created again");
+    assert!(!counts(&token(&secret, &[], of_trust(None)), Some((&id, 3))), "of no revision");
+
+    let text = delegated.to_text();
+    let record: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&record["delegate_rev"], &record["crit"]), (&json!(3), &json!(["delegate_rev"])));
+    let read = ServiceToken::read(delegated.id(), &text).unwrap();
+    assert_eq!((&read, read.to_text()), (&delegated, text));
+    let mut damaged = record;
+    damaged["delegate_rev"] = json!("3");
+    assert_eq!(ServiceToken::read(delegated.id(), &damaged.to_string()), None);
+    let adopted = read.adopted("ops");
+    let record: Value = serde_json::from_str(&adopted.to_text()).unwrap();
+    assert_eq!((record.get("delegate_rev"), record.get("crit")), (None, None));
+}
+
+#[test]
 fn a_record_survives_a_round_trip_and_keeps_what_a_newer_program_added() {
     let secret = NewSecret::random().unwrap();
     for issuer in [TokenIssuer::Operator("ops".to_owned()), delegate()] {
@@ -195,6 +241,7 @@ fn a_damaged_record_allows_nothing() {
         ("delegate", json!("lead")),
         ("delegate", Value::Null),
         ("delegate_id", json!("x")),
+        ("delegate_id", Value::Null),
         ("created_at", json!("1")),
         ("expires_at", Value::Null),
         ("replaced_by", json!("x")),
@@ -206,4 +253,69 @@ fn a_damaged_record_allows_nothing() {
     for text in ["", "{}", "[]", "null"] {
         assert_eq!(ServiceToken::read(token.id(), text), None, "{text}");
     }
+}
+
+/// Returns a token on these namespaces with this end. Its issuer is an operator, or a role.
+fn issued(issuer: Option<&str>, on: &[&str], end: i64) -> ServiceToken {
+    let issuer = match issuer {
+        None => TokenIssuer::Operator("ops".to_owned()),
+        Some(role) => TokenIssuer::Delegate {
+            principal: Principal::parse_stored(&format!("aws:111122223333:role/{role}")).unwrap(),
+            unique_id: UniqueId::parse(ISSUER_ID).unwrap(),
+            trust_revision: None,
+        },
+    };
+    let mut token = token(&NewSecret::random().unwrap(), &[], issuer);
+    token.terms.namespaces = namespaces(on);
+    token.terms.expires_at = end;
+    token
+}
+
+#[test]
+fn no_bearer_takes_the_tokens_of_another_or_of_an_operator() {
+    let room = |new: &ServiceToken, held: &[ServiceToken], unreadable| {
+        check_room(new, held.iter(), unreadable, NOW)
+    };
+    let new = issued(Some("lead"), &["acme"], NOW + 1);
+    let of_lead = |end| (0..MAX_OF_ISSUER).map(move |_| issued(Some("lead"), &["tools"], end));
+    let current: Vec<_> = of_lead(NOW + 1).collect();
+    assert_eq!(room(&new, &current, 0), Err(TooManyTokens::OfIssuer));
+    assert_eq!(room(&new, &current[1..], 0), Ok(()));
+    assert_eq!(room(&new, &of_lead(NOW).collect::<Vec<_>>(), 0), Ok(()), "they have ended");
+    let other = issued(Some("other"), &["acme", "tools"], NOW + 1);
+    let full = TooManyTokens::OnNamespace(Namespace::parse("tools").unwrap());
+    assert_eq!(room(&other, &current, 0), Err(full));
+    assert_eq!(room(&issued(Some("other"), &["acme"], NOW + 1), &current, 0), Ok(()));
+    assert_eq!(room(&issued(None, &["tools"], NOW + 1), &current, 0), Ok(()));
+    let of_operators: Vec<_> = (0..MAX_SERVICE_TOKENS - RESERVED_FOR_OPERATORS)
+        .map(|_| issued(None, &["acme"], NOW + 1))
+        .collect();
+    assert_eq!(room(&new, &of_operators, 0), Err(TooManyTokens::InRegistry));
+    assert_eq!(room(&new, &of_operators[1..], 1), Err(TooManyTokens::InRegistry));
+    assert_eq!(room(&new, &of_operators[1..], 0), Ok(()));
+    let operator = issued(None, &["acme"], NOW + 1);
+    assert_eq!(room(&operator, &of_operators, RESERVED_FOR_OPERATORS - 1), Ok(()));
+    let full = room(&operator, &of_operators, RESERVED_FOR_OPERATORS);
+    assert_eq!(full, Err(TooManyTokens::InRegistry));
+}
+
+#[test]
+fn a_new_token_pushes_out_records_that_ended_long_ago_and_those_for_which_there_is_no_room() {
+    let days = |days: i64| NOW - days * 24 * 3600;
+    let held = [
+        issued(None, &["acme"], days(30)),
+        issued(None, &["acme"], days(30) + 1),
+        issued(None, &["acme"], NOW + 1),
+        issued(Some("lead"), &["acme"], days(400)),
+    ];
+    let ids = |of: &[usize]| of.iter().map(|n| held[*n].id().clone()).collect::<Vec<_>>();
+    assert_eq!(forgotten(held.iter(), NOW), ids(&[3, 0]));
+    let current: Vec<_> =
+        (0..MAX_SERVICE_TOKENS - 4).map(|_| issued(None, &["acme"], NOW + 1)).collect();
+    let full = || held.iter().chain(&current);
+    assert_eq!(forgotten(full(), NOW), ids(&[3, 0]));
+    let more: Vec<_> = (0..2).map(|_| issued(None, &["acme"], NOW + 1)).collect();
+    assert_eq!(forgotten(full().chain(&more), NOW), ids(&[3, 0, 1]));
+    let outdated: Vec<_> = (0..30).map(|_| issued(None, &["acme"], days(90))).collect();
+    assert_eq!(forgotten(outdated.iter(), NOW).len(), 20, "a commit has a bounded size");
 }

@@ -7,7 +7,7 @@ use stile_core::grants::{
 use stile_core::package::source::AllowedSources;
 use stile_core::principal::Principal;
 use stile_core::service_token::{
-    MAX_SERVICE_TOKENS, ServiceToken, ServiceTokenTerms, TokenIssuer, widened,
+    ServiceToken, ServiceTokenTerms, TokenIssuer, TooManyTokens, check_room, forgotten, widened,
 };
 use stile_core::token::TokenId;
 use stile_protocol::exchange::Namespaces;
@@ -109,6 +109,24 @@ impl Records {
         self.commit(vec![used]).await.map(drop)
     }
 
+    /// Forgets tokens that have ended, and checks whether there is room for a new one.
+    async fn make_room(
+        &self,
+        token: &ServiceToken,
+    ) -> Result<Result<(), TooManyTokens>, StoreError> {
+        let ListedServiceTokens { tokens, unreadable } = self.listed_service_tokens().await?;
+        let tokens = || tokens.iter().map(|stored| &stored.token);
+        let now = token.created_at();
+        let room = check_room(token, tokens(), unreadable.len(), now);
+        let forgotten = forgotten(tokens(), now);
+        if room.is_ok() && !forgotten.is_empty() {
+            let delete = forgotten.into_iter().map(Mutation::DeleteServiceToken).collect();
+            // If another program was faster, the next issue forgets the rest.
+            self.commit(delete).await?;
+        }
+        Ok(room)
+    }
+
     /// Issues a token of an operator, and makes or widens the grants that it needs.
     ///
     /// With `replaces`, it changes that token in the same commit.
@@ -120,8 +138,12 @@ impl Records {
     ) -> Result<ServiceTokenIssued, StoreError> {
         let mut retry = Retry::default();
         loop {
-            if self.service_token_records().await?.len() >= MAX_SERVICE_TOKENS {
-                return Ok(ServiceTokenIssued::TooMany);
+            // A token that takes the place of another one always has room, so that an operator can
+            // replace one that leaked.
+            if replaces.is_none()
+                && let Err(limit) = self.make_room(&token).await?
+            {
+                return Ok(ServiceTokenIssued::TooMany(limit));
             }
             let needed = self.needed_grants(&token, MAX_GRANTS, |existing, on| {
                 Ok(existing
@@ -187,8 +209,8 @@ impl Records {
         accesses: &[DelegatedAccess],
         kept: &Kept,
     ) -> Result<ServiceTokenIssued, StoreError> {
-        if self.service_token_records().await?.len() >= MAX_SERVICE_TOKENS {
-            return Ok(ServiceTokenIssued::TooMany);
+        if let Err(limit) = self.make_room(&token).await? {
+            return Ok(ServiceTokenIssued::TooMany(limit));
         }
         let terms = token.terms();
         let needed = self.needed_grants(&token, MAX_GRANTS - RESERVED, |existing, on| {

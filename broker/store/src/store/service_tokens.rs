@@ -4,7 +4,6 @@ use stile_core::audit::Kept;
 use stile_core::grants::{
     Access, CreateGrant, DelegatedAccess, OperatorAccess, PermittedNamespaces,
 };
-use stile_core::principal::{Principal, UniqueId};
 use stile_core::service_token::{NewSecret, ServiceToken, ServiceTokenTerms, TokenIssuer};
 use stile_core::token::TokenId;
 use stile_protocol::exchange::Namespaces;
@@ -91,13 +90,11 @@ impl Store {
     pub async fn issue_delegated_service_token(
         &self,
         accesses: &[DelegatedAccess],
-        (principal, unique_id): (&Principal, Option<&UniqueId>),
+        issuer: TokenIssuer,
         secret: &NewSecret,
         terms: ServiceTokenTerms,
         kept: &Kept,
     ) -> Result<ServiceTokenIssued, StoreError> {
-        let (principal, unique_id) = (principal.clone(), unique_id.cloned());
-        let issuer = TokenIssuer::Delegate { principal, unique_id };
         let token = ServiceToken::new(secret, terms, issuer, kept.at());
         let kept = kept.with(|event| event.service_token(&token));
         self.records.issue_delegated_service_token(token, accesses, &kept).await
