@@ -195,7 +195,7 @@ async fn a_gitlab_job_uses_its_next_unused_jwt_and_the_refusal_says_when_there_i
     }
     let refused = registry.get_token(&home, &narrow).await;
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
-    assert!(refused.stderr.contains("the JWT in `FIRST`, and in `SECOND` is used"), "{refused:?}");
+    assert!(refused.stderr.contains("the JWTs in `FIRST` and `SECOND` are used"), "{refused:?}");
     assert_eq!(registry.exchanges(), 2);
 
     // The next job runs on another computer. The registry knows which JWTs were used.

@@ -1,9 +1,7 @@
 //! Checks the JWT that proves the caller's identity, and shows what a trust can say about it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value};
+use secrecy::SecretString;
+use serde_json::Value;
 use terraform_credentials_stile::config::Proof;
 use terraform_credentials_stile::credentials;
 use terraform_credentials_stile::id_token::{self, FixedIdTokens, IdTokenError, IdTokens};
@@ -20,9 +18,9 @@ const MAX_CLAIM: usize = 120;
 pub(super) async fn check(host: HostCheck<'_>) -> Result<String, VerbFailure> {
     let registry = host.registry;
     let (environment, now) = (&host.typed.environment, host.typed.clock.now());
-    match IdTokens::find(&registry.id_tokens).map_err(failure)? {
+    match IdTokens::find(registry).map_err(failure)? {
         IdTokens::Github(job) => {
-            let jwt = job.fetch(&registry.host, environment).await.map_err(failure)?;
+            let jwt = job.fetch(registry.jwt_audience(), environment).await.map_err(failure)?;
             Ok(format!("`{}` gives one for each exchange; {}", job.host(), claims(&jwt)))
         }
         IdTokens::Fixed(tokens) => {
@@ -51,7 +49,8 @@ pub(super) fn report_web_identity(host: HostCheck<'_>, report: &mut DoctorReport
         let found = credentials::load(registry, environment, host.typed.clock.now()).await;
         let loaded = found.map_err(|error| VerbFailure::new(chain(&error)).hint(error.hint()))?;
         let profile = registry.profile.as_deref();
-        let jwt = id_token::web_identity(&registry.host, &loaded, profile, environment).await;
+        let audience = registry.jwt_audience();
+        let jwt = id_token::web_identity(audience, &loaded, profile, environment).await;
         Ok(claims(&jwt.map_err(failure)?))
     });
     report.step("JWT of AWS", asked)
@@ -63,11 +62,7 @@ fn failure(error: IdTokenError) -> VerbFailure {
 
 /// Shows who signed a JWT, for whom, and about whom. Nothing here verifies it.
 fn claims(jwt: &SecretString) -> String {
-    let payload = jwt.expose_secret().split('.').nth(1).unwrap_or_default();
-    let decoded = URL_SAFE_NO_PAD.decode(payload).ok();
-    let Some(claims) =
-        decoded.and_then(|bytes| serde_json::from_slice::<Map<String, Value>>(&bytes).ok())
-    else {
+    let Some(claims) = id_token::unverified_claims(jwt) else {
         return "its payload is not readable".to_owned();
     };
     let shown = |name: &str| {
@@ -84,6 +79,9 @@ fn claims(jwt: &SecretString) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     #[test]
