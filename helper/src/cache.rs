@@ -332,11 +332,13 @@ fn is_token_file(name: &str) -> bool {
 /// Returns the cache key: a digest of every setting that decides which token the broker issues.
 fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment) -> Option<String> {
     if registry.proof == Proof::Oidc {
-        return Some(digest(&serde_json::json!({
+        let mut settings = serde_json::json!({
             "host": registry.host.as_str(), "url": registry.url.as_str(), "proof": "oidc",
-            "trust": registry.trust, "job": IdTokens::find(&registry.id_tokens).ok()?.identity(),
+            "trust": registry.trust, "job": IdTokens::find(registry).ok()?.identity(),
             "namespaces": scope.namespaces, "permissions": scope.permissions,
-        })));
+        });
+        add_audience(&mut settings, registry);
+        return Some(digest(&settings));
     }
     let changed = environment.aws_file_versions();
     let mut settings = serde_json::json!({
@@ -358,7 +360,15 @@ fn key(registry: &RegistryConfig, scope: &TokenScope, environment: &Environment)
     if registry.proof != Proof::Sigv4 {
         settings["proof"] = serde_json::json!([registry.proof.as_str(), registry.trust]);
     }
+    add_audience(&mut settings, registry);
     Some(digest(&settings))
+}
+
+/// Another audience can be that of another trust, and so of another principal.
+fn add_audience(settings: &mut serde_json::Value, registry: &RegistryConfig) {
+    if let Some(audience) = &registry.audience {
+        settings["audience"] = serde_json::json!(audience);
+    }
 }
 
 fn digest(value: &serde_json::Value) -> String {

@@ -8,7 +8,8 @@ use stile_protocol::audience::Audience;
 use stile_protocol::names::{Namespace, Permission};
 use terraform_credentials_stile::call::TIMEOUT_SECONDS;
 use terraform_credentials_stile::config::{
-    self, Proof, RegistryConfig, Service, check_region, check_trust, check_ttl, check_variable,
+    self, Proof, RegistryConfig, Service, check_jwt_audience, check_region, check_trust, check_ttl,
+    check_variable,
 };
 
 /// Help heading of the flags that every verb takes.
@@ -292,6 +293,14 @@ pub(crate) struct ProofFlags {
     /// Example: `--trust deploy-jobs`
     #[arg(long, value_name = "NAME", value_parser = |text: &str| check_trust(text.to_owned()))]
     pub(crate) trust: Option<String>,
+
+    /// Use a JWT with this audience (`aud`), for a trust with an audience of its own
+    ///
+    /// Default: `audience` in `config.toml`, else the registry's host.
+    ///
+    /// Example: `--audience stile`
+    #[arg(long, value_name = "TEXT", value_parser = |text: &str| check_jwt_audience(text.to_owned()))]
+    pub(crate) audience: Option<String>,
 }
 
 impl ProofFlags {
@@ -308,12 +317,15 @@ impl ProofFlags {
             if proof != Proof::Oidc && !self.names_a_place() {
                 *places = config::IdTokenSettings::default();
             }
-            if proof == Proof::Sigv4 && self.trust.is_none() {
-                registry.trust = None;
+            if proof == Proof::Sigv4 {
+                (registry.trust, registry.audience) = (None, None);
             }
         }
         if self.trust.is_some() {
             registry.trust.clone_from(&self.trust);
+        }
+        if self.audience.is_some() {
+            registry.audience.clone_from(&self.audience);
         }
         registry.check_proof()
     }

@@ -29,7 +29,9 @@ use stile_settings::{Setting, variables};
 use url::Url;
 
 pub use crate::config::https_proxy::HttpsProxy;
-pub use crate::config::proof::{IdTokenSettings, Proof, check_trust, check_variable};
+pub use crate::config::proof::{
+    IdTokenSettings, Proof, check_jwt_audience, check_trust, check_variable,
+};
 
 /// The format version of `config.toml` that this program supports.
 const VERSION: i64 = 1;
@@ -341,6 +343,8 @@ pub struct RegistryConfig {
     pub proof: Proof,
     /// The trust of the registry that believes the caller's JWT, if two of them do.
     pub trust: Option<String>,
+    /// The audience of the caller's JWT, if the trust does not take the host.
+    pub audience: Option<String>,
     /// Where the JWT of a job is, if the settings name a place.
     pub id_tokens: IdTokenSettings,
 }
@@ -360,6 +364,7 @@ impl RegistryConfig {
             permissions,
             proof: Proof::Sigv4,
             trust: None,
+            audience: None,
             id_tokens: IdTokenSettings::default(),
         })
     }

@@ -12,8 +12,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use stile_protocol::audience::Audience;
 
@@ -21,8 +24,9 @@ pub use crate::id_token::aws::web_identity;
 pub use crate::id_token::github::GithubJob;
 
 use crate::call::CallError;
-use crate::config::{Environment, IdTokenSettings, Proof, RegistryConfig, secret_variable};
+use crate::config::{Environment, Proof, RegistryConfig, secret_variable};
 use crate::id_token::used::{UsedIdTokens, UsedLock};
+use crate::message::one_line;
 
 /// The variable with the JWT of a job, if no setting names another one. A job with several JWTs has
 /// `STILE_ID_TOKEN_2` to `STILE_ID_TOKEN_9`, too.
@@ -33,6 +37,9 @@ const LAST_DEFAULT: usize = 9;
 
 /// Longest JWT that the helper sends, in bytes. A registry accepts no longer one.
 const MAX_JWT: usize = 16 * 1024;
+
+/// Most characters of an audience that a message shows.
+const MAX_SHOWN: usize = 120;
 
 /// Why there is no JWT to send.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +63,17 @@ pub enum IdTokenError {
     /// A variable or a file contains something else.
     #[error("{0} does not contain a JWT")]
     NotAJwt(String),
+    /// Each JWT of the job is for another service. This registry must not see any of them.
+    #[error("found no JWT with the audience `{wanted}`: {found}")]
+    OtherAudience {
+        /// The audience that the registry expects.
+        wanted: String,
+        /// The audiences that the JWTs have.
+        found: String,
+    },
     /// Every JWT of the job has got its token.
     #[error(
-        "{0} is used: a registry accepts each JWT once, and the token of this request is not in the cache"
+        "{0}: a registry accepts each JWT once, and the token of this request is not in the cache"
     )]
     AllUsed(String),
     /// The variable with the address of GitHub Actions is damaged.
@@ -99,6 +114,10 @@ impl IdTokenError {
                 "a JWT has three parts of base64url with a dot between them; check what writes it"
                     .to_owned()
             }
+            Self::OtherAudience { wanted, .. } => format!(
+                "declare a JWT of the job with `aud: {wanted}`; if the trust of the registry has another audience, \
+                 set `audience` in `config.toml`, or `--audience`"
+            ),
             Self::AllUsed(_) => format!(
                 "declare one more JWT for the job, such as `{DEFAULT_VARIABLE}_2`, and add its variable to \
                  `id_token_env` if that is set; or ask for the permissions of the registry's table in \
@@ -135,23 +154,27 @@ pub struct FixedIdToken {
 pub enum IdTokens {
     /// GitHub Actions: a new JWT for each exchange.
     Github(GithubJob),
-    /// Variables or a file: at least one JWT.
+    /// Variables or a file: at least one JWT, each for this registry only.
     Fixed(Vec<FixedIdToken>),
 }
 
 impl IdTokens {
     /// Finds the JWTs: at the place that the settings name, else at GitHub Actions, else in the
     /// default variables. It sends nothing.
-    pub fn find(settings: &IdTokenSettings) -> Result<Self, IdTokenError> {
+    ///
+    /// It leaves out each fixed JWT that is not for this registry. Nothing binds a JWT to its sender,
+    /// so a registry that got the JWT of another one could be the job there.
+    pub fn find(registry: &RegistryConfig) -> Result<Self, IdTokenError> {
+        let settings = &registry.id_tokens;
         if let Some(path) = &settings.file {
-            return Ok(Self::Fixed(vec![in_file(path)?]));
+            return own(registry, vec![in_file(path)?]);
         }
         if !settings.variables.is_empty() {
             let found = in_variables(settings.variables.iter().map(String::as_str))?;
             if found.is_empty() {
                 return Err(IdTokenError::Unset(listed(&settings.variables)));
             }
-            return Ok(Self::Fixed(found));
+            return own(registry, found);
         }
         if let Some(job) = GithubJob::of_environment()? {
             return Ok(Self::Github(job));
@@ -161,7 +184,7 @@ impl IdTokens {
             std::iter::once(DEFAULT_VARIABLE.to_owned()).chain(others).collect();
         match in_variables(names.iter().map(String::as_str))? {
             found if found.is_empty() => Err(IdTokenError::NotFound),
-            found => Ok(Self::Fixed(found)),
+            found => own(registry, found),
         }
     }
 
@@ -182,8 +205,7 @@ impl IdTokens {
 
 /// Tells whether each JWT of this caller is good for one token only.
 pub fn is_fixed(registry: &RegistryConfig) -> bool {
-    registry.proof == Proof::Oidc
-        && matches!(IdTokens::find(&registry.id_tokens), Ok(IdTokens::Fixed(_)))
+    registry.proof == Proof::Oidc && matches!(IdTokens::find(registry), Ok(IdTokens::Fixed(_)))
 }
 
 /// The fixed JWTs of a job, and which of them were used before on this computer.
@@ -227,7 +249,12 @@ impl<'a> FixedIdTokens<'a> {
     /// Returns the error of a job without an unused JWT.
     pub fn all_used(&self) -> IdTokenError {
         let places: Vec<&str> = self.tokens.iter().map(|token| token.place.as_str()).collect();
-        IdTokenError::AllUsed(format!("the JWT in {}", places.join(", and in ")))
+        IdTokenError::AllUsed(match places[..] {
+            [ref first @ .., last] if !first.is_empty() => {
+                format!("the JWTs in {} and {last} are used", first.join(", "))
+            }
+            _ => format!("the JWT in {} is used", places.concat()),
+        })
     }
 
     /// Returns a digest of the registry and of what the issuer signed, which a registry accepts once.
@@ -236,6 +263,45 @@ impl<'a> FixedIdTokens<'a> {
         let signed = jwt.rsplit_once('.').map_or(jwt, |(signed, _)| signed);
         hex::encode(Sha256::digest(format!("{}\n{signed}", self.host)))
     }
+}
+
+/// Reads the claims of a JWT. Nothing here verifies it.
+pub fn unverified_claims(jwt: &SecretString) -> Option<Map<String, Value>> {
+    let payload = jwt.expose_secret().split('.').nth(1)?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// Keeps the JWTs whose every audience is the registry, or says which audiences they have.
+///
+/// A JWT with one more audience is good at another service, so the registry refuses it, too.
+fn own(registry: &RegistryConfig, found: Vec<FixedIdToken>) -> Result<IdTokens, IdTokenError> {
+    let is_own = |token: &FixedIdToken| match audience_of(token) {
+        Some(Value::String(audience)) => registry.is_jwt_audience(&audience),
+        Some(Value::Array(list)) => {
+            let mut all = list.iter();
+            !list.is_empty()
+                && all.all(|one| one.as_str().is_some_and(|text| registry.is_jwt_audience(text)))
+        }
+        _ => false,
+    };
+    let (own, others): (Vec<_>, Vec<_>) = found.into_iter().partition(is_own);
+    if !own.is_empty() {
+        return Ok(IdTokens::Fixed(own));
+    }
+    let described = others.iter().map(|token| match audience_of(token) {
+        Some(audience) => {
+            let text = audience.as_str().map_or_else(|| audience.to_string(), str::to_owned);
+            let text: String = one_line(&text).chars().take(MAX_SHOWN).collect();
+            format!("the JWT in {} has the audience `{text}`", token.place)
+        }
+        None => format!("the JWT in {} has no audience", token.place),
+    });
+    let found = described.collect::<Vec<_>>().join(", ");
+    Err(IdTokenError::OtherAudience { wanted: registry.jwt_audience().to_owned(), found })
+}
+
+fn audience_of(token: &FixedIdToken) -> Option<Value> {
+    unverified_claims(&token.jwt)?.remove("aud")
 }
 
 /// Reads the variables that are set.
@@ -258,7 +324,7 @@ fn in_file(path: &Path) -> Result<FixedIdToken, IdTokenError> {
     }
 }
 
-/// Checks the shape of a JWT: three parts of base64url. Only the registry checks the content.
+/// Checks the shape of a JWT: three parts of base64url.
 fn checked(place: String, text: &str) -> Result<FixedIdToken, IdTokenError> {
     let text = text.trim();
     if is_jwt(text) {
@@ -296,6 +362,70 @@ mod tests {
         let read = checked("`A`".to_owned(), " eyJ.e-_0.c\n").unwrap();
         assert_eq!(read.jwt.expose_secret(), "eyJ.e-_0.c");
         assert!(!format!("{read:?}").contains("eyJ"));
+    }
+
+    #[test]
+    fn a_fixed_jwt_is_only_for_the_registry_that_each_of_its_audiences_names() {
+        let registry = |audience: Option<&str>| RegistryConfig {
+            audience: audience.map(str::to_owned),
+            ..RegistryConfig::new(Audience::parse("registry.example.com").unwrap()).unwrap()
+        };
+        let found = |payload: &str, audience| {
+            let jwt = format!("e30.{}.c", URL_SAFE_NO_PAD.encode(payload));
+            own(&registry(audience), vec![checked("`A`".to_owned(), &jwt).unwrap()])
+        };
+        for aud in [
+            r#""staging.example.com""#,
+            r#""registry.example.com.""#,
+            r#""Registry.example.com""#,
+            r#""http://registry.example.com""#,
+            r#""https://https://registry.example.com""#,
+            r#""https://registry.example.com/""#,
+            r#""registry.example.com:8443""#,
+            r#""""#,
+            "[]",
+            r#"["registry.example.com","staging.example.com"]"#,
+            r#"["registry.example.com",7]"#,
+            r#"[["registry.example.com"]]"#,
+            r#"{"registry.example.com":1}"#,
+            "null",
+            "true",
+        ] {
+            let error = found(&format!(r#"{{"aud":{aud}}}"#), None).unwrap_err().to_string();
+            assert!(
+                error.starts_with("found no JWT with the audience `registry.example.com`: "),
+                "{aud}"
+            );
+        }
+        for payload in ["{}", "[]", "x", r#""registry.example.com""#] {
+            let error = found(payload, None).unwrap_err().to_string();
+            assert!(error.ends_with("the JWT in `A` has no audience"), "{payload}: {error}");
+        }
+        for aud in [
+            r#""registry.example.com""#,
+            r#""https://registry.example.com""#,
+            r#"["registry.example.com"]"#,
+            r#"["registry.example.com","https://registry.example.com"]"#,
+        ] {
+            let payload = format!(r#"{{"aud":{aud}}}"#);
+            assert!(found(&payload, None).is_ok(), "{aud}");
+            assert!(found(&payload, Some("stile")).is_err(), "the trust takes no host: {aud}");
+        }
+        for (aud, is_own) in [("stile", true), ("https://stile", false), ("Stile", false)] {
+            let payload = format!(r#"{{"aud":"{aud}"}}"#);
+            assert_eq!(found(&payload, Some("stile")).is_ok(), is_own, "{aud}");
+            assert!(found(&payload, None).is_err(), "{aud}");
+        }
+    }
+
+    #[test]
+    fn a_message_shows_no_control_character_of_an_audience_and_no_more_than_120_characters() {
+        let host = Audience::parse("registry.example.com").unwrap();
+        let payload = format!(r#"{{"aud":"x\u001b[2J{}"}}"#, "y".repeat(500));
+        let jwt = format!("e30.{}.c", URL_SAFE_NO_PAD.encode(payload));
+        let tokens = vec![checked("`A`".to_owned(), &jwt).unwrap()];
+        let error = own(&RegistryConfig::new(host).unwrap(), tokens).unwrap_err().to_string();
+        assert!(!error.contains('\u{1b}') && error.len() < 250, "{error}");
     }
 
     #[test]

@@ -69,6 +69,8 @@ impl<F: Fn(&str) -> Option<Source>> Layers<'_, F> {
         ];
         if registry.proof != Proof::Sigv4 {
             rows.push(Setting::new("trust", registry.trust.as_ref(), from("trust")));
+            let audience = Some(registry.jwt_audience());
+            rows.push(Setting::new("audience", audience, from("audience")));
         }
         if registry.proof == Proof::Oidc {
             rows.extend(id_tokens(registry, from));

@@ -115,7 +115,7 @@ async fn shown(
 async fn problem_of(context: &VerbContext, registry: &RegistryConfig) -> Option<VerbFailure> {
     let environment = &context.environment;
     if registry.proof == Proof::Oidc {
-        let error = IdTokens::find(&registry.id_tokens).err()?;
+        let error = IdTokens::find(registry).err()?;
         return Some(VerbFailure::new(chain(&error)).hint(error.hint()));
     }
     if let Err(error) = check_profile(registry, environment).await {

@@ -248,9 +248,9 @@ impl<'a> TokenRequest<'a> {
     async fn mint(&mut self) -> Result<Token, TokenError> {
         match self.registry.proof {
             Proof::Sigv4 | Proof::WebIdentity => self.mint_with_credentials().await,
-            Proof::Oidc => match IdTokens::find(&self.registry.id_tokens)? {
+            Proof::Oidc => match IdTokens::find(self.registry)? {
                 IdTokens::Github(job) => {
-                    let jwt = job.fetch(&self.registry.host, self.environment).await?;
+                    let jwt = job.fetch(self.registry.jwt_audience(), self.environment).await?;
                     self.send(&jwt).await.map(|exchanged| self.token(exchanged, None))
                 }
                 IdTokens::Fixed(tokens) => self.mint_with_fixed(tokens).await,
@@ -266,8 +266,8 @@ impl<'a> TokenRequest<'a> {
         let found = self.credentials().await?;
         let FoundCredentials { loaded, may_change_identity, .. } = found;
         let exchanged = if registry.proof == Proof::WebIdentity {
-            let (host, profile) = (&registry.host, registry.profile.as_deref());
-            let jwt = id_token::web_identity(host, loaded, profile, environment).await?;
+            let (audience, profile) = (registry.jwt_audience(), registry.profile.as_deref());
+            let jwt = id_token::web_identity(audience, loaded, profile, environment).await?;
             jwt_exchange::exchange(&client, registry, &jwt, scope, environment).await
         } else {
             exchange::exchange(&client, registry, loaded, scope, clock, environment).await

@@ -195,7 +195,7 @@ async fn a_gitlab_job_uses_its_next_unused_jwt_and_the_refusal_says_when_there_i
     }
     let refused = registry.get_token(&home, &narrow).await;
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
-    assert!(refused.stderr.contains("the JWT in `FIRST`, and in `SECOND` is used"), "{refused:?}");
+    assert!(refused.stderr.contains("the JWTs in `FIRST` and `SECOND` are used"), "{refused:?}");
     assert_eq!(registry.exchanges(), 2);
 
     // The next job runs on another computer. The registry knows which JWTs were used.
@@ -205,4 +205,33 @@ async fn a_gitlab_job_uses_its_next_unused_jwt_and_the_refusal_says_when_there_i
     let known = registry.whoami(&registry.get_token(&other, &narrow).await).await;
     assert_eq!(known["principal"], "oidc:ci");
     assert_eq!(registry.exchanges(), 4);
+}
+
+#[tokio::test]
+async fn a_promotion_shows_each_registry_only_the_jwt_that_is_for_it() {
+    let key = SigningKey::new("k1", "RS256");
+    let start = || Registry::start(GITLAB, &key, &["project_id=7"]);
+    let (Some(staging), Some(production)) = (start().await, start().await) else { return };
+    let test = &staging.served.test;
+    let publisher = test.token(&deploy(), &[Upload]).await;
+    let published = test.publish("acme/dns/aws", "1.0.0", module_zip("two"), &publisher).await;
+    assert_eq!(published.status, 201);
+
+    let mut home = Home::temporary();
+    let both = [&staging, &production];
+    let authorities = both.map(|registry| std::fs::read_to_string(&registry.served.files.ca));
+    let path = home.path().join("authorities.pem");
+    std::fs::write(&path, authorities.map(Result::unwrap).concat()).unwrap();
+    home.trust(&path);
+    let hosts = both.map(|registry| registry.served.host());
+    let settings = "proof = \"oidc\"\npermissions = [\"download\", \"upload\"]\n";
+    let tables = hosts.map(|host| format!("[registry.\"{host}\"]\n{settings}"));
+    home.configure_helper(&tables.concat());
+    // Nothing but the audience says that the first JWT is not for the registry that is asked first.
+    home.variable("STILE_ID_TOKEN", gitlab_jwt(&production, &key, "7"));
+    home.variable("STILE_ID_TOKEN_2", gitlab_jwt(&staging, &key, "7"));
+    let promote = ["promote", "--from", hosts[0], "--to", hosts[1], "acme/dns/aws", "1.0.0"];
+    let promoted = home.run(&program(ADMIN), &promote).await;
+    assert_eq!(promoted.code, Some(0), "{promoted:?}");
+    assert_eq!(both.map(Registry::exchanges), [1, 1], "a wrong JWT would be one more exchange");
 }

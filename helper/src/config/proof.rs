@@ -9,6 +9,9 @@ use super::{RegistryConfig, Service};
 /// Longest name of a trust, in characters.
 const MAX_TRUST: usize = 64;
 
+/// Longest audience of a trust, in bytes. A registry accepts no longer one.
+const MAX_AUDIENCE: usize = 500;
+
 /// What a caller shows to a registry to get a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -55,6 +58,21 @@ impl IdTokenSettings {
 }
 
 impl RegistryConfig {
+    /// Returns the audience to request a JWT for: that of the settings, else the host.
+    pub fn jwt_audience(&self) -> &str {
+        self.audience.as_deref().unwrap_or_else(|| self.host.as_str())
+    }
+
+    /// Tells whether an audience of a JWT is this registry, as the registry itself compares it.
+    ///
+    /// Without a setting, the audience is the host, with or without `https://`.
+    pub fn is_jwt_audience(&self, audience: &str) -> bool {
+        match &self.audience {
+            Some(own) => audience == own,
+            None => audience.strip_prefix("https://").unwrap_or(audience) == self.host.as_str(),
+        }
+    }
+
     /// Checks the settings that depend on how the caller proves its identity.
     pub fn check_proof(&self) -> Result<(), String> {
         let proof = self.proof;
@@ -66,6 +84,11 @@ impl RegistryConfig {
         }
         if self.trust.is_some() && proof == Proof::Sigv4 {
             return Err("`trust` needs `proof = \"oidc\"` or `proof = \"web-identity\"`".to_owned());
+        }
+        if self.audience.is_some() && proof == Proof::Sigv4 {
+            return Err(
+                "`audience` needs `proof = \"oidc\"` or `proof = \"web-identity\"`".to_owned()
+            );
         }
         if self.service != Service::Sts && proof != Proof::Sigv4 {
             return Err(format!(
@@ -85,6 +108,16 @@ pub fn check_trust(name: String) -> Result<String, String> {
     } else {
         Err("`trust` must be the name of a trust: lower-case letters, digits and hyphens"
             .to_owned())
+    }
+}
+
+/// Checks the audience of a trust.
+pub fn check_jwt_audience(audience: String) -> Result<String, String> {
+    let has_length = (1..=MAX_AUDIENCE).contains(&audience.len());
+    if has_length && audience.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(audience)
+    } else {
+        Err(format!("`audience` must have 1 to {MAX_AUDIENCE} printable characters, and no space"))
     }
 }
 

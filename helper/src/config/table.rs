@@ -6,8 +6,8 @@ use serde::Deserialize;
 use stile_protocol::names::Permissions;
 
 use super::{
-    IdTokenSettings, Proof, RegistryConfig, Service, check_region, check_trust, check_ttl,
-    check_variable, parse_host, parse_url,
+    IdTokenSettings, Proof, RegistryConfig, Service, check_jwt_audience, check_region, check_trust,
+    check_ttl, check_variable, parse_host, parse_url,
 };
 
 /// One table. A text can stand for a list of one.
@@ -22,6 +22,7 @@ pub(super) struct RegistryTable {
     url: Option<String>,
     proof: Option<Proof>,
     trust: Option<String>,
+    audience: Option<String>,
     id_token_env: Option<OneOrMore>,
     id_token_file: Option<PathBuf>,
 }
@@ -46,6 +47,7 @@ impl RegistryTable {
             ("url", self.url.is_some()),
             ("proof", self.proof.is_some()),
             ("trust", self.trust.is_some()),
+            ("audience", self.audience.is_some()),
             ("id_token_env", self.id_token_env.is_some()),
             ("id_token_file", self.id_token_file.is_some()),
         ];
@@ -78,6 +80,7 @@ impl RegistryTable {
         registry.service = self.service.unwrap_or_default();
         registry.proof = self.proof.unwrap_or_default();
         registry.trust = self.trust.map(check_trust).transpose()?;
+        registry.audience = self.audience.map(check_jwt_audience).transpose()?;
         registry.id_tokens = IdTokenSettings {
             variables: match self.id_token_env {
                 None => Vec::new(),

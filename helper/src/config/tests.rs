@@ -16,7 +16,7 @@ fn an_invalid_setting_is_rejected_with_a_clear_error() {
     for (line, expected) in [
         (
             "regoin = \"x\"",
-            "`config.toml` line 2: unknown field `regoin`, expected one of `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `id_token_env`, `id_token_file`"
+            "`config.toml` line 2: unknown field `regoin`, expected one of `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `audience`, `id_token_env`, `id_token_file`"
                 .to_owned(),
         ),
         ("ttl = \"3600\"", "`config.toml` line 2: invalid type: string \"3600\", expected i64".to_owned()),
@@ -41,6 +41,9 @@ fn an_invalid_setting_is_rejected_with_a_clear_error() {
         ("proof = \"oidc\"\nid_token_env = \"A\"\nid_token_file = \"b\"", format!("{place}only one of `id_token_env` and `id_token_file` can be set")),
         ("proof = \"web-identity\"\nid_token_file = \"b\"", format!("{place}`id_token_env` and `id_token_file` need `proof = \"oidc\"`")),
         ("proof = \"oidc\"\ntrust = \"Ci\"", format!("{place}`trust` must be the name of a trust: lower-case letters, digits and hyphens")),
+        ("proof = \"oidc\"\naudience = \"\"", format!("{place}`audience` must have 1 to 500 printable characters, and no space")),
+        ("proof = \"oidc\"\naudience = \"a b\"", format!("{place}`audience` must have 1 to 500 printable characters, and no space")),
+        ("audience = \"a\"", format!("{place}`audience` needs `proof = \"oidc\"` or `proof = \"web-identity\"`")),
         ("trust = \"ci\"", format!("{place}`trust` needs `proof = \"oidc\"` or `proof = \"web-identity\"`")),
     ] {
         assert_eq!(table(line).unwrap_err(), expected, "{line}");

@@ -5,7 +5,6 @@
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_sts::error::ProvideErrorMetadata as _;
 use secrecy::SecretString;
-use stile_protocol::audience::Audience;
 
 use super::{IdTokenError, is_jwt};
 use crate::call;
@@ -26,7 +25,7 @@ const DENIED: [&str; 2] = ["AccessDenied", "AccessDeniedException"];
 ///
 /// The SDK uses the regional endpoint, because the global one does not have this operation.
 pub async fn web_identity(
-    audience: &Audience,
+    audience: &str,
     loaded: &LoadedCredentials,
     profile: Option<&str>,
     environment: &Environment,
@@ -41,7 +40,7 @@ pub async fn web_identity(
     let client = aws_sdk_sts::Client::new(&settings.load().await);
     let asked = client
         .get_web_identity_token()
-        .audience(audience.as_str())
+        .audience(audience)
         .duration_seconds(DURATION)
         .signing_algorithm(ALGORITHM)
         .send();

@@ -4,7 +4,6 @@ use reqwest::Url;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
-use stile_protocol::audience::Audience;
 
 use super::{IdTokenError, is_jwt};
 use crate::call::{self, CallError};
@@ -65,11 +64,11 @@ impl GithubJob {
     /// The job's secret goes to the address of the variable only: the client follows no redirect.
     pub async fn fetch(
         &self,
-        audience: &Audience,
+        audience: &str,
         environment: &Environment,
     ) -> Result<SecretString, IdTokenError> {
         let mut url = self.url.clone();
-        url.query_pairs_mut().append_pair("audience", audience.as_str());
+        url.query_pairs_mut().append_pair("audience", audience);
         let client = call::client(&url, environment).map_err(|error| self.failed(error))?;
         let request = client.get(url).bearer_auth(self.secret.expose_secret());
         let response =

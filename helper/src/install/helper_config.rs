@@ -63,6 +63,7 @@ pub(crate) fn edit(
         ("service", wanted.service.map(Service::as_str)),
         ("proof", proof.map(Proof::as_str)),
         ("trust", wanted.proof.trust.as_deref()),
+        ("audience", wanted.proof.audience.as_deref()),
     ] {
         if let Some(value) = value {
             set(table, name, value.into());

@@ -48,7 +48,7 @@ async fn has_one_to_spare(
     environment: &Environment,
     clock: Clock,
 ) -> Result<bool, TokenError> {
-    let IdTokens::Fixed(tokens) = IdTokens::find(&registry.id_tokens)? else { return Ok(true) };
+    let IdTokens::Fixed(tokens) = IdTokens::find(registry)? else { return Ok(true) };
     let shared = super::cached(registry, &registry.scope(), environment, clock).await?;
     let (host, timeout) = (&registry.host, call::timeout(environment) * 3 / 2);
     let fixed = FixedIdTokens::locked(host, tokens, environment, clock.now(), timeout);

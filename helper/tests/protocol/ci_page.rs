@@ -8,6 +8,9 @@ use crate::support::Sandbox;
 
 const PROGRAM: &str = "terraform-credentials-stile";
 
+/// A JWT whose only claim is the `aud` of the page: `registry.example.com`.
+const JWT: &str = "e30.eyJhdWQiOiJyZWdpc3RyeS5leGFtcGxlLmNvbSJ9.x";
+
 /// A block of code of the page.
 struct Block {
     heading: String,
@@ -52,7 +55,7 @@ fn each_block_of_yaml_json_and_toml_parses() {
             "yaml" => assert!(yaml(&block).is_mapping(), "{}", block.heading),
             "json" => drop(serde_json::from_str::<serde_json::Value>(&block.text).unwrap()),
             "toml" => {
-                let sandbox = Sandbox::new().with("STILE_ID_TOKEN", "e30.e30.x");
+                let sandbox = Sandbox::new().with("STILE_ID_TOKEN", JWT);
                 sandbox.write("config.toml", &block.text);
                 let run = sandbox.run(&["config", "show", "--config", "config.toml"]);
                 assert_eq!(run.code, 0, "{run:?}");
@@ -102,8 +105,8 @@ fn the_helper_accepts_each_command_of_the_page() {
     for command in commands {
         let sandbox = Sandbox::new()
             .without_keys()
-            .with("STILE_ID_TOKEN", "e30.e30.x")
-            .with("TFC_WORKLOAD_IDENTITY_TOKEN", "e30.e30.x")
+            .with("STILE_ID_TOKEN", JWT)
+            .with("TFC_WORKLOAD_IDENTITY_TOKEN", JWT)
             .with("HTTPS_PROXY", "http://127.0.0.1:9");
         let arguments: Vec<&str> = command.split_whitespace().collect();
         let run = sandbox.run(&arguments);

@@ -16,10 +16,17 @@ const GET: [&str; 2] = ["get", HOST];
 const GET_TOKEN: [&str; 4] = ["get-token", "token", "--registry-host", HOST];
 const SECRET: &str = "request-sekret";
 
-/// Returns a JWT about this job, which no test verifies.
+/// A second registry that the job uses.
+const STAGING: &str = "staging.example.com";
+
+/// Returns a JWT about this job for the registry, which no test verifies.
 fn jwt(job: &str) -> String {
+    jwt_for(HOST, job)
+}
+
+fn jwt_for(audience: &str, job: &str) -> String {
     let claims =
-        serde_json::json!({ "iss": "https://gitlab.example.com", "aud": HOST, "sub": job });
+        serde_json::json!({ "iss": "https://gitlab.example.com", "aud": audience, "sub": job });
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
     format!("{}.{}.{}", part(r#"{"alg":"RS256"}"#), part(&claims.to_string()), part("signature"))
 }
@@ -80,6 +87,20 @@ fn job(broker: &StubBroker, lines: &str) -> Sandbox {
         "[registry.\"{HOST}\"]\nurl = \"{}\"\nproof = \"oidc\"\n{lines}",
         broker.url
     ))
+}
+
+/// Returns a home of a job that uses two registries.
+fn job_of_two(production: &StubBroker, staging: &StubBroker) -> Sandbox {
+    let table = |host: &str, broker: &StubBroker| {
+        format!("[registry.\"{host}\"]\nurl = \"{}\"\nproof = \"oidc\"\n", broker.url)
+    };
+    let both = table(HOST, production) + &table(STAGING, staging);
+    Sandbox::new().without_keys().configured(&both)
+}
+
+/// Returns the JWTs that a registry received.
+fn received(broker: &StubBroker) -> Vec<String> {
+    broker.requests().iter().map(|request| form(request)["subject_token"].clone()).collect()
 }
 
 /// Returns the scopes of all requests to a registry.
@@ -306,8 +327,109 @@ fn a_jwt_that_another_computer_used_is_skipped() {
     let other = with(job(&broker, table));
     other.run(&GET).prints("{\"token\":\"stile_v4.local.all-download-1\"}\n");
     let third = with(job(&broker, table)).run(&GET);
-    assert!(third.stderr.contains("the JWT in `A`, and in `B` is used"), "{third:?}");
+    assert!(third.stderr.contains("the JWTs in `A` and `B` are used"), "{third:?}");
     assert_eq!(broker.requests().len(), 5);
+}
+
+#[test]
+fn a_fixed_jwt_goes_only_to_the_registry_that_its_audience_names() {
+    let (production, staging) = (registry(), registry());
+    let own = jwt_for(&format!("https://{STAGING}"), "1");
+    let sandbox = job_of_two(&production, &staging)
+        .with("STILE_ID_TOKEN", &jwt("1"))
+        .with("STILE_ID_TOKEN_2", &own);
+    sandbox.run(&["get", STAGING]).prints("{\"token\":\"stile_v4.local.all-download-0\"}\n");
+    assert_eq!(received(&staging), [own.clone()], "the JWT of the other registry stays here");
+    assert!(production.requests().is_empty());
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.all-download-0\"}\n");
+    assert_eq!(received(&production), [jwt("1")]);
+    // A JWT for another registry is none to spare, and none to try next.
+    let narrow = ["get-token", "token", "--registry-host", STAGING, "--namespace", "acme"];
+    let refused = sandbox.run(&narrow);
+    assert!(refused.stderr.contains("the JWT in `STILE_ID_TOKEN_2` is used"), "{refused:?}");
+    assert_eq!((received(&staging), received(&production)), (vec![own], vec![jwt("1")]));
+}
+
+#[test]
+fn a_job_without_a_jwt_for_the_registry_sends_nothing_and_says_which_audience_is_missing() {
+    let (production, staging) = (registry(), registry());
+    let both = serde_json::json!([STAGING, HOST]);
+    let part = URL_SAFE_NO_PAD.encode(serde_json::json!({ "aud": both }).to_string());
+    let sandbox = job_of_two(&production, &staging)
+        .with("STILE_ID_TOKEN", &jwt("1"))
+        .with("STILE_ID_TOKEN_2", &format!("e30.{part}.x"));
+    let reason = "found no JWT with the audience `staging.example.com`: the JWT in `STILE_ID_TOKEN` has the audience \
+         `registry.example.com`, the JWT in `STILE_ID_TOKEN_2` has the audience `[\"staging.example.com\",\"registry.example.com\"]`";
+    sandbox.run(&["get", STAGING]).fails_with(&format!(
+        "no token for `staging.example.com`: {reason}; hint: declare a JWT of the job with `aud: staging.example.com`; if the trust of \
+         the registry has another audience, set `audience` in `config.toml`, or `--audience`"
+    ));
+    sandbox.write("jwt", &jwt("2"));
+    let get_token = ["get-token", "token", "--registry-host", STAGING];
+    for flags in [
+        &[][..],
+        &["--namespace", "acme"],
+        &["--id-token-env", "STILE_ID_TOKEN"],
+        &["--id-token-file", "jwt"],
+        &["--trust", "ci"],
+        &["--audience", "stile"],
+    ] {
+        let run = sandbox.run(&[&get_token[..], flags].concat());
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{flags:?}: {run:?}");
+        assert!(run.stderr.contains("found no JWT with the audience"), "{flags:?}: {run:?}");
+        assert!(!run.stderr.contains("eyJ"), "{flags:?}: {run:?}");
+    }
+    let shown = sandbox.run(&["config", "show"]);
+    assert!(shown.code == 2 && shown.stderr.contains(reason), "{shown:?}");
+    assert!(staging.requests().is_empty() && production.requests().is_empty());
+}
+
+#[test]
+fn the_jwt_for_a_trust_with_an_audience_of_its_own_needs_a_setting() {
+    let broker = registry();
+    let with = |lines: &str| job(&broker, lines).with("STILE_ID_TOKEN", &jwt_for("stile", "1"));
+    let refused = with("").run(&GET);
+    assert!(refused.stderr.contains("found no JWT with the audience `registry.example.com`"));
+    assert!(broker.requests().is_empty());
+    let token = "stile_v4.local.all-download-0";
+    with("audience = \"stile\"\n").run(&GET).prints(&format!("{{\"token\":\"{token}\"}}\n"));
+    let sent = form(&broker.requests()[0]);
+    assert_eq!(sent["audience"], HOST, "the token is for the registry all the same");
+
+    let (broker, github) = (registry(), github());
+    let sandbox = on_github(job(&broker, ""), &github);
+    sandbox.run(&[&GET_TOKEN[..], &["--audience", "stile"]].concat()).prints(&format!("{token}\n"));
+    assert_eq!(github.requests()[0].path(), "/idtoken?api-version=2.0&audience=stile");
+}
+
+#[test]
+fn only_a_token_or_a_replay_makes_a_jwt_a_used_one() {
+    let broker = StubBroker::new(|number, request| match number {
+        0 => oauth_error(
+            "503 Service Unavailable",
+            "temporarily_unavailable",
+            "issuer_unavailable",
+            "down",
+        ),
+        1 => oauth_error("429 Too Many Requests", "temporarily_unavailable", "throttled", "busy"),
+        2 => oauth_error("400 Bad Request", "invalid_grant", "jwt_not_trusted", "no trust"),
+        3 => oauth_error(
+            "503 Service Unavailable",
+            "temporarily_unavailable",
+            "jwt_replayed",
+            "down",
+        ),
+        4 => http("200 OK", "", "{}"),
+        _ => access_token("stile_v4.local.x", &form(request)["scope"]),
+    });
+    let sandbox = job(&broker, "").with("STILE_ID_TOKEN", &jwt("1"));
+    for _ in 0..5 {
+        assert_eq!(sandbox.run(&GET).code, 1);
+        assert!(!sandbox.path(".cache/stile/used-id-tokens").exists());
+    }
+    sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.x\"}\n");
+    assert!(sandbox.path(".cache/stile/used-id-tokens").exists());
+    assert_eq!(received(&broker), [(); 6].map(|()| jwt("1")));
 }
 
 #[test]
@@ -364,6 +486,8 @@ fn flags_that_do_not_go_together_are_refused() {
         (&["--time", "900"], "`--time` needs `proof = \"sigv4\"`"),
         (&["--id-token-env", "A", "--id-token-file", "b"], "cannot be used with"),
         (&["--id-token-env", "A B"], "`id_token_env` must name variables"),
+        (&["--proof", "sigv4", "--audience", "a"], "`audience` needs `proof = \"oidc\"`"),
+        (&["--audience", "a b"], "`audience` must have 1 to 500 printable characters"),
         (&["--trust", "A"], "`trust` must be the name of a trust"),
     ] {
         let run = sandbox.run(&[&GET_TOKEN[..], flags].concat());
@@ -379,6 +503,7 @@ fn install_writes_how_the_job_proves_its_identity_and_a_second_run_changes_nothi
     let install = ["install", "--registry-host", HOST];
     for (flags, table) in [
         (&["--proof", "oidc"][..], "proof = \"oidc\"\n"),
+        (&["--proof", "oidc", "--audience", "stile"], "proof = \"oidc\"\naudience = \"stile\"\n"),
         (&["--id-token-env", "A,B"], "id_token_env = [\"A\", \"B\"]\nproof = \"oidc\"\n"),
         (
             &["--proof", "web-identity", "--trust", "ci", "--permission", "upload,download"],
@@ -438,7 +563,9 @@ fn config_show_names_the_place_of_the_jwt_and_not_the_jwt() {
         job(&broker, "id_token_env = [\"A\", \"B\"]\ntrust = \"ci\"\n").with("A", &jwt("1"));
     let run = sandbox.run(&["config", "show"]);
     assert_eq!(run.code, 0, "{run:?}");
-    for (name, value) in [("proof", "oidc"), ("trust", "ci"), ("id_token_env", "A,B")] {
+    for (name, value) in
+        [("proof", "oidc"), ("trust", "ci"), ("audience", HOST), ("id_token_env", "A,B")]
+    {
         let has = |line: &str| {
             let words: Vec<_> = line.split_whitespace().collect();
             words.first() == Some(&name) && words.contains(&value)
