@@ -475,7 +475,7 @@ mod tests {
     #[test]
     fn a_grant_with_something_unknown_is_unreadable_and_never_another_grant() {
         for (field, value) in [
-            ("principal", json!("oidc:ci")),
+            ("principal", json!("later:ci")),
             ("principal", json!("arn:aws:iam::111122223333:role/ci")),
             ("namespace", json!("ACME")),
             ("permissions", json!(["download", "approve"])),

@@ -37,7 +37,7 @@ fn a_conflicting_file_is_an_error_and_no_file_changes() {
             ".config/stile/config.toml",
             "[registry.\"a.example\"]\nx = 1\n",
             "`~/.config/stile/config.toml` line 2: unknown field `x`, expected one of \
-             `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `id_token_env`, `id_token_file`",
+             `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `audience`, `id_token_env`, `id_token_file`",
         ),
     ] {
         let sandbox = Sandbox::new();

@@ -133,7 +133,7 @@ fn an_invalid_configuration_is_an_error_for_every_host() {
         (
             "[registry.\"registry.example.com\"]\nregoin = \"x\"\n",
             "`~/.config/stile/config.toml` line 2: unknown field `regoin`, expected one of \
-             `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `id_token_env`, `id_token_file`",
+             `region`, `profile`, `service`, `ttl`, `permissions`, `url`, `proof`, `trust`, `audience`, `id_token_env`, `id_token_file`",
         ),
         (
             "[registry.\"registry.example.com\"]\nurl = \"http://registry.example.com\"\n",

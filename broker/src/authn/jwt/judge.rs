@@ -299,9 +299,17 @@ mod tests {
         let day = [Trust { max_age: LONGEST_MAX_AGE, ..trusts[0].clone() }];
         let week = NOW + 7 * 24 * 3600;
         for (changes, by_hour, by_day) in [
-            (json!({"exp": NOW - 60}), None, None),
-            (json!({"exp": NOW - 61}), Some(JwtRefusal::Expired), Some(JwtRefusal::Expired)),
-            (json!({"exp": i64::MIN}), Some(JwtRefusal::Expired), Some(JwtRefusal::Expired)),
+            (json!({"iat": NOW - 300, "exp": NOW - 60}), None, None),
+            (
+                json!({"iat": NOW - 300, "exp": NOW - 61}),
+                Some(JwtRefusal::Expired),
+                Some(JwtRefusal::Expired),
+            ),
+            (
+                json!({"iat": i64::MIN, "exp": i64::MIN + 1}),
+                Some(JwtRefusal::Expired),
+                Some(JwtRefusal::Expired),
+            ),
             (json!({"iat": NOW + 60}), None, None),
             (json!({"iat": NOW + 61}), Some(JwtRefusal::FromFuture), Some(JwtRefusal::FromFuture)),
             (json!({"nbf": NOW + 60}), None, None),
