@@ -1,5 +1,8 @@
 //! `stile-admin`: dispatches commands, and reports errors as one line with an exit code.
 
+// The futures of `promote` are deeper than the default allows.
+#![recursion_limit = "256"]
+
 mod api;
 mod aws_error;
 mod aws_session;

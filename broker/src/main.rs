@@ -219,7 +219,7 @@ async fn answer_events(options: Options) -> anyhow::Result<()> {
 /// Prints one line for each part of the configuration, and returns whether all of them work.
 async fn check_configuration(options: Options) -> anyhow::Result<bool> {
     let config = Config::try_from(options)?;
-    let findings = check::check(&config, Clock::system()).await;
+    let findings = Box::pin(check::check(&config, Clock::system())).await;
     let mut out = std::io::stdout().lock();
     for finding in &findings {
         match &finding.verdict {

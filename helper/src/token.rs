@@ -291,7 +291,7 @@ impl<'a> TokenRequest<'a> {
                 }
                 // Another computer of the job has used it, or the answer to its use got lost.
                 Err(error) if error.code() == Some(ErrorCode::JwtReplayed.as_str()) => {
-                    fixed.record(&token)
+                    fixed.record(&token);
                 }
                 Err(error) => return Err(error),
             }

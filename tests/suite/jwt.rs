@@ -304,7 +304,7 @@ async fn a_form_that_asks_for_something_else_is_refused_in_the_form_of_oauth() {
 async fn every_allowed_algorithm_and_the_keys_of_a_trust_verify() {
     let Some((test, issuer, key)) = started().await else { return };
     let keys = ["RS256", "ES256", "ES384", "EdDSA"]
-        .map(|algorithm| SigningKey::new(&algorithm.to_lowercase(), algorithm));
+        .map(|algorithm| SigningKey::new(&algorithm.to_ascii_lowercase(), algorithm));
     issuer.publish(&keys.iter().collect::<Vec<_>>());
     for key in &keys {
         let jwt = test.jwt(&issuer, of_repository()).signed(key);

@@ -39,9 +39,12 @@ const SHOWN_CLAIMS: [&str; 12] = [
 pub(super) async fn check(host: HostCheck<'_>) -> Result<String, VerbFailure> {
     let registry = host.registry;
     let (environment, now) = (&host.typed.environment, host.typed.clock.now());
-    match IdTokens::find(registry).map_err(failure)? {
+    match IdTokens::find(registry).map_err(|error| failure(&error))? {
         IdTokens::Github(job) => {
-            let jwt = job.fetch(registry.jwt_audience(), environment).await.map_err(failure)?;
+            let jwt = job
+                .fetch(registry.jwt_audience(), environment)
+                .await
+                .map_err(|error| failure(&error))?;
             Ok(format!("`{}` gives one for each exchange; {}", job.host(), claims(&jwt)))
         }
         IdTokens::Fixed(tokens) => {
@@ -51,7 +54,7 @@ pub(super) async fn check(host: HostCheck<'_>) -> Result<String, VerbFailure> {
             let fixed = FixedIdTokens::locked(&registry.host, tokens, environment, now, limit);
             let unused = fixed.unused();
             let Some(token) = unused.first().cloned().or(first) else {
-                return Err(failure(fixed.all_used()));
+                return Err(failure(&fixed.all_used()));
             };
             let left = unused.len();
             Ok(format!("{}, {left} of {count} unused; {}", token.place, claims(&token.jwt)))
@@ -72,13 +75,13 @@ pub(super) fn report_web_identity(host: HostCheck<'_>, report: &mut DoctorReport
         let profile = registry.profile.as_deref();
         let audience = registry.jwt_audience();
         let jwt = id_token::web_identity(audience, &loaded, profile, environment).await;
-        Ok(claims(&jwt.map_err(failure)?))
+        Ok(claims(&jwt.map_err(|error| failure(&error))?))
     });
     report.step("JWT of AWS", asked)
 }
 
-fn failure(error: IdTokenError) -> VerbFailure {
-    VerbFailure::new(chain(&error)).hint(error.hint())
+fn failure(error: &IdTokenError) -> VerbFailure {
+    VerbFailure::new(chain(error)).hint(error.hint())
 }
 
 /// Shows who signed a JWT, for whom, and about whom. Nothing here verifies it.

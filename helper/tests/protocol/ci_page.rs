@@ -42,7 +42,7 @@ fn blocks() -> Vec<Block> {
 
 fn yaml(block: &Block) -> Yaml<'_> {
     let parsed = Yaml::load_from_str(&block.text);
-    let documents = parsed.unwrap_or_else(|error| panic!("{}: {error}", block.heading));
+    let documents = parsed.unwrap_or_else(|error| unreachable!("{}: {error}", block.heading));
     let [document] = documents.try_into().unwrap();
     document
 }

@@ -339,7 +339,11 @@ fn a_fixed_jwt_goes_only_to_the_registry_that_its_audience_names() {
         .with("STILE_ID_TOKEN", &jwt("1"))
         .with("STILE_ID_TOKEN_2", &own);
     sandbox.run(&["get", STAGING]).prints("{\"token\":\"stile_v4.local.all-download-0\"}\n");
-    assert_eq!(received(&staging), [own.clone()], "the JWT of the other registry stays here");
+    assert_eq!(
+        received(&staging),
+        std::slice::from_ref(&own),
+        "the JWT of the other registry stays here"
+    );
     assert!(production.requests().is_empty());
     sandbox.run(&GET).prints("{\"token\":\"stile_v4.local.all-download-0\"}\n");
     assert_eq!(received(&production), [jwt("1")]);

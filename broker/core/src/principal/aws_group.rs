@@ -38,7 +38,8 @@ const MAX_VALUE_LEN: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AwsGroup {
     text: String,
-    kind: AwsGroupKind,
+    /// In a box, so that every principal stays small.
+    kind: Box<AwsGroupKind>,
 }
 
 /// What the callers of a group have in common.
@@ -90,17 +91,17 @@ impl AwsGroup {
                 }
             },
         };
-        Some(Self { text: text.to_owned(), kind })
+        Some(Self { text: text.to_owned(), kind: Box::new(kind) })
     }
 
     /// Returns what its callers have in common.
-    pub const fn kind(&self) -> &AwsGroupKind {
+    pub fn kind(&self) -> &AwsGroupKind {
         &self.kind
     }
 
     /// Returns the kind for messages.
-    pub(super) const fn kind_name(&self) -> &'static str {
-        match self.kind {
+    pub(super) fn kind_name(&self) -> &'static str {
+        match *self.kind {
             AwsGroupKind::Organization(_) => "organization",
             AwsGroupKind::Unit(_) => "organizational unit",
             AwsGroupKind::Tag { .. } => "principal tag",
@@ -113,8 +114,8 @@ impl AwsGroup {
     }
 
     /// Returns whom a grant reaches, for messages.
-    pub const fn whom(&self) -> &'static str {
-        match &self.kind {
+    pub fn whom(&self) -> &'static str {
+        match self.kind() {
             AwsGroupKind::Organization(_) => {
                 "all roles and users of all accounts of the organization"
             }
@@ -135,8 +136,8 @@ impl AwsGroup {
 
     /// Returns whether it is a tag that counts in any account. An administrator of any of them can set
     /// it.
-    pub const fn is_any_account(&self) -> bool {
-        matches!(self.kind, AwsGroupKind::Tag { scope: TagScope::AnyAccount, .. })
+    pub fn is_any_account(&self) -> bool {
+        matches!(*self.kind, AwsGroupKind::Tag { scope: TagScope::AnyAccount, .. })
     }
 }
 
@@ -286,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_tag_says_where_it_counts() {
-        let scope = |text: &str| match AwsGroup::parse(text).unwrap().kind {
+        let scope = |text: &str| match *AwsGroup::parse(text).unwrap().kind {
             AwsGroupKind::Tag { scope, key, value } => (scope, key, value),
             other => panic!("{other:?}"),
         };

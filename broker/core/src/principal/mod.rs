@@ -80,7 +80,7 @@ impl Principal {
     }
 
     /// Returns the kind for messages, for example `permission set`.
-    pub const fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Role(_) => "role",
             Self::User(_) => "user",

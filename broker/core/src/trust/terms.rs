@@ -271,7 +271,7 @@ mod tests {
         }
         let team = equals("/https:~1~1sts.amazonaws.com~1/principal_tags/team=data");
         for issuer in [own, all] {
-            let plain = terms(issuer, &[team.clone()]).check();
+            let plain = terms(issuer, std::slice::from_ref(&team)).check();
             assert_eq!(plain, Err(TermsError::NoAwsCallers), "{issuer}");
         }
         let aws = Some(AwsCallers { of: account(Partition::Aws), without_pin: false });

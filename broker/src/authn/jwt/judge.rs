@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    fn jwt(changes: Value) -> UnverifiedJwt {
+    fn jwt(changes: &Value) -> UnverifiedJwt {
         let mut claims = json!({
             "iss": ISSUER, "sub": "s", "aud": "https://registry.example.com", "project_id": "74",
             "iat": NOW, "exp": NOW + 300,
@@ -234,7 +234,7 @@ mod tests {
 
     fn judged(
         trusts: &[Trust],
-        changes: Value,
+        changes: &Value,
         chosen: Option<&str>,
     ) -> Result<String, JwtRefusal> {
         let host = Audience::parse("registry.example.com").unwrap();
@@ -257,11 +257,11 @@ mod tests {
             "issuer.example",
             " https://issuer.example",
         ] {
-            let judged = judged(&trusts, json!({ "iss": issuer }), None);
+            let judged = judged(&trusts, &json!({ "iss": issuer }), None);
             assert_eq!(judged, Err(JwtRefusal::UnknownIssuer), "{issuer}");
         }
-        assert_eq!(judged(&[], json!({}), None), Err(JwtRefusal::UnknownIssuer));
-        assert_eq!(judged(&trusts, json!({}), None).as_deref(), Ok("ci"));
+        assert_eq!(judged(&[], &json!({}), None), Err(JwtRefusal::UnknownIssuer));
+        assert_eq!(judged(&trusts, &json!({}), None).as_deref(), Ok("ci"));
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
             (json!(["api://stile", "https://registry.example.com"]), false, false),
         ] {
             for (trust, expected) in [(&plain, by_plain), (&own, by_own)] {
-                let judged = judged(&[trust.clone()], json!({ "aud": audience }), None);
+                let judged = judged(std::slice::from_ref(trust), &json!({ "aud": audience }), None);
                 let expected =
                     if expected { Ok("ci".into()) } else { Err(JwtRefusal::OtherAudience) };
                 assert_eq!(judged, expected, "{audience}");
@@ -330,7 +330,7 @@ mod tests {
         ] {
             for (trusts, refusal) in [(&trusts, by_hour), (&day, by_day)] {
                 let expected = refusal.map_or(Ok("ci".to_owned()), Err);
-                assert_eq!(judged(trusts, changes.clone(), None), expected, "{changes}");
+                assert_eq!(judged(trusts, &changes, None), expected, "{changes}");
             }
         }
     }
@@ -343,7 +343,7 @@ mod tests {
         for (from, expected) in [(NOW, true), (NOW + 1, false)] {
             let expected_of =
                 Expected { host: &host, chosen: None, issued_from: Some(from), now: NOW };
-            let found = find_trust(&trusts, &jwt(json!({})), expected_of);
+            let found = find_trust(&trusts, &jwt(&json!({})), expected_of);
             assert_eq!(found.is_ok(), expected, "{from}");
         }
     }
@@ -356,7 +356,7 @@ mod tests {
             trust("three", ISSUER, "project_id=75"),
             trust("four", "https://other.example", "project_id=74"),
         ];
-        assert_eq!(judged(&trusts, json!({}), None), Err(JwtRefusal::Ambiguous));
+        assert_eq!(judged(&trusts, &json!({}), None), Err(JwtRefusal::Ambiguous));
         for (chosen, expected) in [
             ("one", Ok("one".to_owned())),
             ("two", Ok("two".to_owned())),
@@ -364,12 +364,12 @@ mod tests {
             ("four", Err(JwtRefusal::OtherTrust)),
             ("five", Err(JwtRefusal::OtherTrust)),
         ] {
-            assert_eq!(judged(&trusts, json!({}), Some(chosen)), expected, "{chosen}");
+            assert_eq!(judged(&trusts, &json!({}), Some(chosen)), expected, "{chosen}");
         }
         let other = json!({"project_id": "76", "sub": "t"});
-        assert_eq!(judged(&trusts, other, None), Err(JwtRefusal::OtherClaims));
+        assert_eq!(judged(&trusts, &other, None), Err(JwtRefusal::OtherClaims));
         let by_type = json!({"project_id": 74, "sub": "t"});
-        assert_eq!(judged(&trusts, by_type, None), Err(JwtRefusal::OtherClaims));
+        assert_eq!(judged(&trusts, &by_type, None), Err(JwtRefusal::OtherClaims));
     }
 
     #[test]
@@ -378,7 +378,7 @@ mod tests {
             (json!({"exp": NOW + 300}), NOW + 360),
             (json!({"exp": i64::MAX}), NOW + LONGEST_MAX_AGE + 60),
         ] {
-            assert_eq!(last_use(&jwt(changes)), expected);
+            assert_eq!(last_use(&jwt(&changes)), expected);
         }
     }
 }

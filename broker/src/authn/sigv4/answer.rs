@@ -51,7 +51,7 @@ impl From<IdentityError> for AnswerError {
 /// The outcome of a request to STS that did not fail.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Identity(Identity),
+    Identity(Box<Identity>),
     /// STS is overloaded. One more attempt may succeed.
     Overloaded,
 }
@@ -67,7 +67,7 @@ pub(super) fn read(
         if content_type.split(';').next().map(str::trim) != Some("text/xml") {
             return Err(AnswerError::Malformed("it is not text/xml"));
         }
-        return identity(body, partition).map(Outcome::Identity);
+        return identity(body, partition).map(|caller| Outcome::Identity(Box::new(caller)));
     }
     let (code, message) = error_of(body);
     match (status, code.as_str()) {
@@ -181,7 +181,7 @@ mod tests {
 
     fn read_200(body: &str) -> Result<Identity, AnswerError> {
         match read(200, "text/xml", body.as_bytes(), Partition::Aws)? {
-            Outcome::Identity(caller) => Ok(caller),
+            Outcome::Identity(caller) => Ok(*caller),
             Outcome::Overloaded => panic!("not overloaded"),
         }
     }

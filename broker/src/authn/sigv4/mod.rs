@@ -205,11 +205,11 @@ impl Sts {
     ) -> Result<Identity, StsError> {
         match self.ask(proof, region).await {
             Ok(Outcome::Overloaded) | Err(StsError::Unavailable(_)) => {}
-            Ok(Outcome::Identity(caller)) => return Ok(caller),
+            Ok(Outcome::Identity(caller)) => return Ok(*caller),
             Err(error) => return Err(error),
         }
         match self.ask(proof, region).await? {
-            Outcome::Identity(caller) => Ok(caller),
+            Outcome::Identity(caller) => Ok(*caller),
             Outcome::Overloaded => Err(StsError::Unavailable(None)),
         }
     }

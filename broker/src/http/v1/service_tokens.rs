@@ -83,7 +83,7 @@ pub async fn issue(
         let issued = Box::pin(service_tokens::issue(&broker, &bearer, &terms, &mut draft)).await;
         let answer = issued.map_err(ApiError::service_tokens);
         let answer = answer
-            .map(|(issued, secret)| (StatusCode::CREATED, Json(issued_object(issued, &secret))));
+            .map(|(issued, secret)| (StatusCode::CREATED, Json(issued_object(&issued, &secret))));
         conclude(draft, answer)
     })
     .await
@@ -155,7 +155,7 @@ fn object(stored: &StoredServiceToken) -> Value {
 }
 
 /// Returns a new token with its secret.
-fn issued_object(issued: IssuedServiceToken, secret: &NewSecret) -> Value {
+fn issued_object(issued: &IssuedServiceToken, secret: &NewSecret) -> Value {
     let mut object = record(&issued.token);
     object["token"] = secret.expose().as_str().into();
     object["grants"] = issued.grants.iter().map(super::grants::object).collect();
