@@ -169,7 +169,7 @@ pub struct Options {
     ///
     /// Without it, the broker reads the keys of an issuer only from public addresses. A trust of the
     /// issuer is required, too. Use it for GitHub Enterprise Server or GitLab inside a network.
-    /// Example: https://gitlab.corp.example
+    /// Example: `https://gitlab.corp.example`
     #[arg(long, env = "STILE_PRIVATE_ISSUERS", value_name = "URLS", value_delimiter = ',')]
     pub private_issuers: Vec<String>,
 

@@ -30,7 +30,7 @@ pub struct TrustTerms {
     pub max_age: i64,
     /// Which callers of AWS it believes, if its JWTs are AWS's own.
     pub aws: Option<AwsCallers>,
-    /// The keys of the issuer, from [`issuer_keys`](super::issuer_keys). `None`: the issuer's own.
+    /// The keys of the issuer, from [`issuer_keys()`](super::issuer_keys()). `None`: the issuer's own.
     pub keys: Option<String>,
 }
 
