@@ -316,8 +316,9 @@ async fn a_grant_to_a_group_reaches_its_callers_and_no_other() {
     }
     // A signed request shows no group.
     of.test.grant("org:o-a1b2c3d4e5", "acme", &[Download]).await;
-    of.test.sts.add_identity(deploy());
-    let signed = of.test.exchange(&of.test.proof(&deploy()).build()).await;
+    let identity = deploy();
+    of.test.sts.add_identity(identity.clone());
+    let signed = of.test.exchange(&of.test.proof(&identity).build()).await;
     assert_eq!(signed.error(), "403 no_grant");
 }
 
